@@ -1,0 +1,14 @@
+//! What Tailwater knows without touching the world: events, BSON bytes, Extended JSON, positions,
+//! column values, Native blocks, tables and errors.
+//!
+//! Everything here is pure and synchronous. This crate must never open a socket or a file, read a
+//! clock or the environment, or spawn a task; its dependency list enforces it.
+
+pub mod bson;
+pub mod doc_id;
+pub mod ejson;
+pub mod error;
+pub mod json_column;
+pub mod native;
+
+pub use error::{Action, Error, ErrorKind, Result};

@@ -1,0 +1,1 @@
+//! Change streams of a real MongoDB as a source.

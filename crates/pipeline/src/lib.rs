@@ -1,0 +1,1 @@
+//! The loop, write-ahead delivery, the state folder, the memory budget.

@@ -1,0 +1,1 @@
+//! Dev only: real servers, workloads, kill loops and the checker that judges them.
