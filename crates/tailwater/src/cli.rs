@@ -1,0 +1,55 @@
+//! The command line as clap sees it: commands, flags, help. It parses, and does nothing else.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::commands::{engine, query, run};
+
+/// Keeps ClickHouse in step with MongoDB, losing nothing and duplicating nothing.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    /// Flags that every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tailwater engine install
+  tailwater run --source mongodb://localhost:27017 --collections ingest.files
+  tailwater query \"SELECT op, count() FROM record_raw GROUP BY op\"";
+
+/// Flags that every command takes.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// The least severe lines to log: error, warn, info, debug, trace, or a filter such as `tailwater_mongodb=debug`
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// How log lines look
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One readable line each.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What `tailwater` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Copy every change of MongoDB into ClickHouse until stopped
+    Run(run::Run),
+    /// Ask ClickHouse, or the embedded engine, one question
+    Query(query::Query),
+    /// Install or serve the embedded ClickHouse engine
+    #[command(subcommand)]
+    Engine(engine::Engine),
+}

@@ -1,0 +1,16 @@
+//! One file a command; each wires parts together and holds no logic.
+
+pub(crate) mod engine;
+pub(crate) mod query;
+pub(crate) mod run;
+
+use crate::cli::{Cli, Command};
+
+/// Runs the command that was asked for.
+pub(crate) async fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Run(run) => run.execute().await,
+        Command::Query(query) => query.execute().await,
+        Command::Engine(engine) => engine.execute().await,
+    }
+}
