@@ -1,1 +1,10 @@
 //! Dev only: real servers, workloads, kill loops and the checker that judges them.
+//!
+//! ```text
+//! workload ─▶ mongod ─▶ tailwater run ─▶ ClickHouse ─▶ checker ◀─ truth ◀─ mongod
+//! ```
+//!
+//! The judge (`contract`, `truth`, `checker`) never calls the product's crates: it implements the
+//! contract of the columns a second time. See `docs/checker.md`.
+
+pub mod servers;

@@ -1,0 +1,121 @@
+//! Real servers as child processes: free loopback ports, folders of their own, dead with the test.
+//!
+//! Never reuses a server between tests, and never kills a process that it did not start.
+
+mod child;
+mod engine;
+mod mongod;
+mod tailwater;
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use rand::Rng as _;
+
+pub use child::Exit;
+pub use engine::Engine;
+pub use mongod::Mongod;
+pub use tailwater::{RunArguments, Tailwater};
+
+/// A file that the tests need and that `cargo xtask setup` fetches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needed {
+    /// The MongoDB server.
+    Mongod,
+    /// The ClickHouse engine as a library.
+    Libchdb,
+}
+
+impl Needed {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Mongod => "mongod",
+            Self::Libchdb => "libchdb.so",
+        }
+    }
+
+    /// The environment variable that names the file.
+    pub const fn variable(self) -> &'static str {
+        match self {
+            Self::Mongod => "TAILWATER_MONGOD",
+            Self::Libchdb => "TAILWATER_LIBCHDB",
+        }
+    }
+
+    /// Finds the file: environment variable, then `PATH`, then the cache of `cargo xtask setup`.
+    ///
+    /// `None` means: skip the test; a loud line has been printed.
+    ///
+    /// # Errors
+    ///
+    /// Under `CI` a missing file is an error, and so is everywhere a variable that names no file.
+    pub fn find(self) -> anyhow::Result<Option<PathBuf>> {
+        if let Some(named) = std::env::var_os(self.variable()) {
+            let path = PathBuf::from(named);
+            if !path.is_file() {
+                bail!("{} names `{}`, which is no file", self.variable(), path.display());
+            }
+            return Ok(Some(path));
+        }
+        let on_path = std::env::var_os("PATH")
+            .into_iter()
+            .flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>())
+            .map(|folder| folder.join(self.name()));
+        let found = on_path.chain(cached(self)).find(|candidate| candidate.is_file());
+        if found.is_none() {
+            if std::env::var_os("CI").is_some() {
+                bail!("no `{}`: run `cargo xtask setup`", self.name());
+            }
+            announce(&format!("SKIPPED: no `{}`; run `cargo xtask setup`", self.name()));
+        }
+        Ok(found)
+    }
+}
+
+/// What the cache holds under this name, the newest version last in the name's order first.
+fn cached(needed: Needed) -> Vec<PathBuf> {
+    let Some(cache) = cache_folder() else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(cache) else { return Vec::new() };
+    let mut found: Vec<PathBuf> =
+        entries.flatten().map(|entry| entry.path().join(needed.name())).collect();
+    found.sort();
+    found.reverse();
+    found
+}
+
+/// Where `cargo xtask setup` puts the servers.
+fn cache_folder() -> Option<PathBuf> {
+    let from = |variable| std::env::var_os(variable).map(PathBuf::from);
+    from("TAILWATER_CACHE")
+        .or_else(|| from("XDG_CACHE_HOME").map(|folder| folder.join("tailwater")))
+        .or_else(|| from("HOME").map(|folder| folder.join(".cache/tailwater")))
+}
+
+/// Prints a line that nobody can overlook.
+#[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
+fn announce(line: &str) {
+    eprintln!("\n##### {line} #####\n");
+}
+
+/// A loopback port that is free now, below the range from which the system takes ports for
+/// outgoing connections: a server that is started again finds its port still free.
+///
+/// # Errors
+///
+/// When no port can be bound.
+pub fn free_port() -> anyhow::Result<u16> {
+    let mut random = rand::rng();
+    (0..200)
+        .map(|_| random.random_range(15_000..32_000))
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .context("no free port between 15000 and 32000 on 127.0.0.1")
+}
+
+/// Makes a folder for a server inside `parent`.
+fn folder(parent: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let path = parent.join(name);
+    std::fs::create_dir_all(&path)
+        .with_context(|| format!("cannot create `{}`", path.display()))?;
+    Ok(path)
+}

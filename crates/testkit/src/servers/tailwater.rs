@@ -1,0 +1,134 @@
+//! The product itself as a black box: started, watched, terminated, killed.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::child::{Child, Exit, children_of, signal_process};
+
+/// A running `tailwater` and its log.
+#[derive(Debug)]
+pub struct Tailwater {
+    child: Child,
+}
+
+impl Tailwater {
+    /// Starts `binary` with these arguments; output is appended to `log`.
+    ///
+    /// # Errors
+    ///
+    /// When the process cannot be started.
+    pub fn start(binary: &Path, arguments: &[String], log: &Path) -> anyhow::Result<Self> {
+        Ok(Self { child: Child::start(binary, arguments, log)? })
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    ///
+    /// When the process cannot be asked.
+    pub fn ended(&mut self) -> anyhow::Result<Option<Exit>> {
+        self.child.ended()
+    }
+
+    /// Fails if it has ended, with the last lines of its log.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn expect_running(&mut self) -> anyhow::Result<()> {
+        self.child.expect_running()
+    }
+
+    /// Kills it at once (SIGKILL).
+    ///
+    /// # Errors
+    ///
+    /// When the process cannot be signalled.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill()
+    }
+
+    /// Kills the engine that it has started, and nothing else. False if it has none now.
+    ///
+    /// # Errors
+    ///
+    /// When the process cannot be signalled.
+    pub fn kill_engine(&self) -> anyhow::Result<bool> {
+        let children = children_of(self.id())?;
+        for child in &children {
+            signal_process(*child, Signal::KILL)?;
+        }
+        Ok(!children.is_empty())
+    }
+
+    /// Asks it to end (SIGTERM) and waits for that.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end within the deadline.
+    pub async fn terminate(&mut self, deadline: Duration) -> anyhow::Result<Exit> {
+        self.child.signal(Signal::TERM)?;
+        self.child.wait(deadline).await
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end within the deadline.
+    pub async fn wait(&mut self, deadline: Duration) -> anyhow::Result<Exit> {
+        self.child.wait(deadline).await
+    }
+
+    /// Everything that it has logged, over all starts with the same log.
+    pub fn log(&self) -> String {
+        self.child.output()
+    }
+
+    /// The last lines of the log.
+    pub fn log_tail(&self) -> String {
+        self.child.tail()
+    }
+}
+
+/// The arguments of `tailwater run`.
+#[derive(Debug, Clone)]
+pub struct RunArguments {
+    /// The MongoDB URI.
+    pub source: String,
+    /// `db.coll`, each.
+    pub collections: Vec<String>,
+    /// The state folder.
+    pub state: PathBuf,
+    /// Port of the embedded engine.
+    pub listen: u16,
+    /// Port of metrics and health.
+    pub http: u16,
+}
+
+impl RunArguments {
+    /// As they stand on the command line.
+    pub fn to_vec(&self) -> Vec<String> {
+        [
+            "run".into(),
+            "--source".into(),
+            self.source.clone(),
+            "--collections".into(),
+            self.collections.join(","),
+            "--state".into(),
+            self.state.display().to_string(),
+            "--listen".into(),
+            format!("127.0.0.1:{}", self.listen),
+            "--http".into(),
+            format!("127.0.0.1:{}", self.http),
+        ]
+        .into()
+    }
+}
