@@ -8,7 +8,12 @@ pub mod bson;
 pub mod doc_id;
 pub mod ejson;
 pub mod error;
+pub mod event;
 pub mod json_column;
 pub mod native;
+pub mod position;
+pub mod sql;
+pub mod table;
+pub mod token;
 
 pub use error::{Action, Error, ErrorKind, Result};

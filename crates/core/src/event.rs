@@ -1,0 +1,223 @@
+//! ChangeEvent: one change stream document, indexed in one walk and never decoded as a whole.
+//!
+//! An event keeps the server's bytes. Nothing here copies or changes them.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::bson::{Doc, Value};
+use crate::position::Millis;
+use crate::token::{self, ClusterTime, TokenFront};
+use crate::{Error, ErrorKind, Result};
+
+/// A change event in the server's own bytes, with the places of the fields that everything needs.
+#[derive(Debug, Clone)]
+pub struct ChangeEvent {
+    bytes: Bytes,
+    token: Span,
+    token_data: Span,
+    operation_type: Span,
+    db: Span,
+    coll: Span,
+    document_key: Span,
+    full_document: Span,
+    before: Span,
+    cluster_time: ClusterTime,
+    txn_op_index: u64,
+    wall_time: Option<Millis>,
+}
+
+/// A place in the event's bytes; empty when the field is missing or null.
+#[derive(Debug, Clone, Copy, Default)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    fn of(part: &[u8], whole: &[u8]) -> Self {
+        // A BSON document is at most 16 MiB and some; a larger one was refused before.
+        let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+        let end = start.wrapping_add(part.len());
+        match (u32::try_from(start), u32::try_from(end)) {
+            (Ok(start), Ok(end)) => Self { start, end },
+            _ => Self::default(),
+        }
+    }
+
+    const fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+impl ChangeEvent {
+    /// Indexes an event.
+    ///
+    /// # Errors
+    /// `Refused` when the bytes are no change event: not BSON, no resume token, no cluster time.
+    pub fn index(bytes: Bytes) -> Result<Self> {
+        let mut event = Self {
+            token: Span::default(),
+            token_data: Span::default(),
+            operation_type: Span::default(),
+            db: Span::default(),
+            coll: Span::default(),
+            document_key: Span::default(),
+            full_document: Span::default(),
+            before: Span::default(),
+            cluster_time: ClusterTime { seconds: 0, increment: 0 },
+            txn_op_index: 0,
+            wall_time: None,
+            bytes: Bytes::new(),
+        };
+        let whole: &[u8] = &bytes;
+        let malformed = |error| malformed("it is not BSON").with_source(error);
+        for element in Doc::new(whole).map_err(malformed)?.elements() {
+            let element = element.map_err(malformed)?;
+            match (element.key, element.value) {
+                (b"_id", Value::Document(token)) => {
+                    event.token = Span::of(token.as_bytes(), whole);
+                    if let Some(Value::String(data)) = token.get(b"_data").map_err(malformed)? {
+                        event.token_data = Span::of(data, whole);
+                    }
+                }
+                (b"operationType", Value::String(text)) => {
+                    event.operation_type = Span::of(text, whole);
+                }
+                (b"clusterTime", Value::Timestamp { t, i }) => {
+                    event.cluster_time = ClusterTime { seconds: t, increment: i };
+                }
+                (b"wallTime", Value::DateTime(millis)) => event.wall_time = Some(Millis(millis)),
+                (b"ns", Value::Document(ns)) => {
+                    for element in ns.elements() {
+                        let element = element.map_err(malformed)?;
+                        match (element.key, element.value) {
+                            (b"db", Value::String(text)) => event.db = Span::of(text, whole),
+                            (b"coll", Value::String(text)) => event.coll = Span::of(text, whole),
+                            _ => {}
+                        }
+                    }
+                }
+                (b"documentKey", Value::Document(key)) => {
+                    event.document_key = Span::of(key.as_bytes(), whole)
+                }
+                (b"fullDocument", Value::Document(doc)) => {
+                    event.full_document = Span::of(doc.as_bytes(), whole);
+                }
+                (b"fullDocumentBeforeChange", Value::Document(doc)) => {
+                    event.before = Span::of(doc.as_bytes(), whole);
+                }
+                _ => {}
+            }
+        }
+        let front = token::decode(&whole[event.token_data.range()]);
+        event.place_in_time(front)?;
+        event.bytes = bytes;
+        Ok(event)
+    }
+
+    fn place_in_time(&mut self, front: Option<TokenFront>) -> Result<()> {
+        let Some(front) = front else {
+            return Err(malformed("its resume token has a format that this version does not know"));
+        };
+        self.txn_op_index = front.txn_op_index;
+        // `invalidate` events of old servers carry no cluster time of their own.
+        if self.cluster_time.bits() == 0 {
+            self.cluster_time = front.cluster_time;
+        }
+        Ok(())
+    }
+
+    /// The whole event.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The resume token, a document.
+    pub fn token(&self) -> &[u8] {
+        self.slice(self.token)
+    }
+
+    /// The text of the resume token.
+    pub fn token_data(&self) -> &[u8] {
+        self.slice(self.token_data)
+    }
+
+    /// MongoDB's `operationType`.
+    pub fn operation_type(&self) -> &[u8] {
+        self.slice(self.operation_type)
+    }
+
+    /// The database of the namespace.
+    pub fn db(&self) -> &[u8] {
+        self.slice(self.db)
+    }
+
+    /// The collection of the namespace; empty for events of a database.
+    pub fn coll(&self) -> &[u8] {
+        self.slice(self.coll)
+    }
+
+    /// The document key; `None` for events that concern no document.
+    pub fn document_key(&self) -> Option<Doc<'_>> {
+        self.document(self.document_key)
+    }
+
+    /// The post-image, where there is one.
+    pub fn full_document(&self) -> Option<Doc<'_>> {
+        self.document(self.full_document)
+    }
+
+    /// The pre-image, where there is one.
+    pub fn before(&self) -> Option<Doc<'_>> {
+        self.document(self.before)
+    }
+
+    /// When the event happened, in the cluster's own time.
+    pub const fn cluster_time(&self) -> ClusterTime {
+        self.cluster_time
+    }
+
+    /// The number of the operation within its transaction; 0 outside of one.
+    pub const fn txn_op_index(&self) -> u64 {
+        self.txn_op_index
+    }
+
+    /// When the event happened: the server's wall clock, else the seconds of its cluster time.
+    pub fn ts(&self) -> Millis {
+        self.wall_time.unwrap_or(Millis(i64::from(self.cluster_time.seconds) * 1000))
+    }
+
+    /// The order of the event among all versions of a document. The low half leaves 0 to copied
+    /// rows, so that on equal times the stream wins.
+    pub const fn version(&self) -> u128 {
+        (self.cluster_time.bits() as u128) << 64 | (self.txn_op_index as u128 + 1)
+    }
+
+    /// An update whose looked-up document is gone. It must never become an empty document.
+    pub fn is_superseded(&self) -> bool {
+        self.operation_type() == b"update" && self.full_document().is_none()
+    }
+
+    /// The end of a stream, which only says that a later one must start after it.
+    pub fn is_invalidate(&self) -> bool {
+        self.operation_type() == b"invalidate"
+    }
+
+    fn slice(&self, span: Span) -> &[u8] {
+        &self.bytes[span.range()]
+    }
+
+    fn document(&self, span: Span) -> Option<Doc<'_>> {
+        match span.start == span.end {
+            true => None,
+            // Its bounds were checked while indexing.
+            false => Doc::new(self.slice(span)).ok(),
+        }
+    }
+}
+
+fn malformed(why: &str) -> Error {
+    Error::new(ErrorKind::Refused, format!("cannot read a change event: {why}"))
+}

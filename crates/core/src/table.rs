@@ -1,0 +1,247 @@
+//! Tables: their names, their DDL, and what a table must be for exactly-once delivery.
+
+use std::fmt;
+
+use crate::sql::{identifier, literal};
+
+/// The name of a table, without its database.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TableName(String);
+
+/// The longest name that is used as it is: file systems end at 255 bytes, and ClickHouse adds to it.
+const LONGEST_PLAIN_NAME: usize = 150;
+
+impl TableName {
+    /// A table that is named by its user or by this project.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// The current-state table of a collection: `<db>__<coll>`, with a hash of the namespace behind
+    /// it where that would not be unique or too long.
+    pub fn current(db: &str, coll: &str) -> Self {
+        let plain = format!("{db}__{coll}");
+        if db.contains("__") || coll.contains("__") || plain.len() > LONGEST_PLAIN_NAME {
+            let namespace = format!("{db}.{coll}");
+            let hash = twox_hash::XxHash64::oneshot(0, namespace.as_bytes()) as u32;
+            let mut end = plain.len().min(LONGEST_PLAIN_NAME);
+            while !plain.is_char_boundary(end) {
+                end -= 1;
+            }
+            return Self(format!("{}__{hash:08x}", &plain[..end]));
+        }
+        Self(plain)
+    }
+
+    /// The view that hides deletes and old versions.
+    #[must_use]
+    pub fn view(&self) -> Self {
+        Self(format!("{}_current", self.0))
+    }
+
+    /// The name as text, for messages and as a bound value; not for SQL.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Blocks that the server remembers to drop second copies.
+pub const DEFAULT_DEDUPLICATION_WINDOW: u64 = 10_000;
+
+/// A column of a table: its name and type.
+pub type Column = (&'static str, &'static str);
+
+/// The columns of an event table that Tailwater writes, in order.
+pub const RECORD_COLUMNS: &[Column] = &[
+    ("ts", "DateTime64(3, 'UTC')"),
+    ("event_type", "LowCardinality(String)"),
+    ("source", "LowCardinality(String)"),
+    ("ns_db", "LowCardinality(String)"),
+    ("ns_coll", "LowCardinality(String)"),
+    ("idempotency_key", "String"),
+    ("tags", "JSON"),
+    ("attrs", "JSON"),
+    ("doc_id", "String"),
+    ("op", "LowCardinality(String)"),
+    ("version", "UInt128"),
+    ("raw", "String"),
+    ("superseded", "Bool"),
+    ("_topic", "LowCardinality(String)"),
+    ("_partition", "UInt32"),
+    ("_offset", "UInt64"),
+    ("_epoch", "LowCardinality(String)"),
+    ("_mapping", "LowCardinality(String)"),
+];
+
+/// The columns of a current-state table that Tailwater writes, in order.
+pub const CURRENT_COLUMNS: &[Column] = &[
+    ("_id", "String"),
+    ("doc", "JSON"),
+    ("_bson", "String"),
+    ("_hash", "UInt64"),
+    ("_version", "UInt128"),
+    ("_is_deleted", "UInt8"),
+    ("_partition", "UInt32"),
+];
+
+/// Makes the event table, unless it is there.
+pub fn create_records(database: &str, table: &TableName, window: u64) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {}.{} (\n\
+         \x20 ts              DateTime64(3, 'UTC') CODEC(Delta, ZSTD),\n\
+         \x20 event_type      LowCardinality(String),\n\
+         \x20 source          LowCardinality(String),\n\
+         \x20 ns_db           LowCardinality(String),\n\
+         \x20 ns_coll         LowCardinality(String),\n\
+         \x20 idempotency_key String,\n\
+         \x20 tags            JSON,\n\
+         \x20 attrs           JSON,\n\
+         \x20 doc_id          String,\n\
+         \x20 op              LowCardinality(String),\n\
+         \x20 version         UInt128,\n\
+         \x20 raw             String CODEC(ZSTD(3)),\n\
+         \x20 superseded      Bool,\n\
+         \x20 _topic          LowCardinality(String),\n\
+         \x20 _partition      UInt32,\n\
+         \x20 _offset         UInt64,\n\
+         \x20 _epoch          LowCardinality(String),\n\
+         \x20 _mapping        LowCardinality(String),\n\
+         \x20 _ingested_at    DateTime64(3, 'UTC') DEFAULT now64(3),\n\
+         \x20 INDEX by_offset _offset TYPE minmax GRANULARITY 1,\n\
+         \x20 INDEX by_doc    doc_id  TYPE bloom_filter GRANULARITY 4\n\
+         ) ENGINE = MergeTree\n\
+         PARTITION BY toYYYYMM(ts)\n\
+         ORDER BY (ts, event_type, ns_db, ns_coll)\n\
+         SETTINGS non_replicated_deduplication_window = {window}",
+        identifier(database),
+        identifier(table.as_str()),
+    )
+}
+
+/// Makes a current-state table, unless it is there.
+pub fn create_current(database: &str, table: &TableName) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {}.{} (\n\
+         \x20 _id         String,\n\
+         \x20 doc         JSON,\n\
+         \x20 _bson       String CODEC(ZSTD),\n\
+         \x20 _hash       UInt64,\n\
+         \x20 _version    UInt128,\n\
+         \x20 _is_deleted UInt8,\n\
+         \x20 _partition  UInt32\n\
+         ) ENGINE = ReplacingMergeTree(_version, _is_deleted)\n\
+         ORDER BY _id",
+        identifier(database),
+        identifier(table.as_str()),
+    )
+}
+
+/// Makes the view of a current-state table that hides deletes and old versions.
+pub fn create_current_view(database: &str, table: &TableName) -> String {
+    format!(
+        "CREATE VIEW IF NOT EXISTS {database}.{} AS\n\
+         SELECT * FROM {database}.{} FINAL WHERE _is_deleted = 0",
+        identifier(table.view().as_str()),
+        identifier(table.as_str()),
+        database = identifier(database),
+    )
+}
+
+/// The statement that gives an existing event table its deduplication window.
+pub fn set_window(database: &str, table: &TableName, window: u64) -> String {
+    format!(
+        "ALTER TABLE {}.{} MODIFY SETTING non_replicated_deduplication_window = {window}",
+        identifier(database),
+        identifier(table.as_str()),
+    )
+}
+
+/// The statement that adds a missing column.
+pub fn add_column(database: &str, table: &TableName, column: Column) -> String {
+    format!(
+        "ALTER TABLE {}.{} ADD COLUMN {} {}",
+        identifier(database),
+        identifier(table.as_str()),
+        identifier(column.0),
+        column.1,
+    )
+}
+
+/// An insert of Native blocks into the named columns.
+pub fn insert(database: &str, table: &TableName, columns: &[Column]) -> String {
+    let names: Vec<String> = columns.iter().map(|(name, _)| identifier(name)).collect();
+    format!(
+        "INSERT INTO {}.{} ({}) FORMAT Native",
+        identifier(database),
+        identifier(table.as_str()),
+        names.join(", "),
+    )
+}
+
+/// Which of `offsets` of one Range are in an event table.
+pub fn read_back(database: &str, table: &TableName, rows: &RowsOf<'_>) -> String {
+    format!(
+        "SELECT _offset FROM {}.{} WHERE _epoch = {} AND _topic = {} AND _partition = {} \
+         AND _offset BETWEEN {} AND {} \
+         AND ts BETWEEN fromUnixTimestamp64Milli(toInt64({}), 'UTC') AND fromUnixTimestamp64Milli(toInt64({}), 'UTC')",
+        identifier(database),
+        identifier(table.as_str()),
+        literal(rows.epoch),
+        literal(rows.topic),
+        rows.partition,
+        rows.offsets.0,
+        rows.offsets.1,
+        rows.ts.0,
+        rows.ts.1,
+    )
+}
+
+/// The rows of one Range in an event table.
+#[derive(Debug, Clone, Copy)]
+pub struct RowsOf<'a> {
+    /// `_epoch`.
+    pub epoch: &'a str,
+    /// `_topic`.
+    pub topic: &'a str,
+    /// `_partition`.
+    pub partition: u32,
+    /// The first and the last `_offset`.
+    pub offsets: (u64, u64),
+    /// The least and the greatest `ts`, in milliseconds.
+    pub ts: (i64, i64),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_current_table_is_named_by_its_namespace() {
+        assert_eq!(TableName::current("ingest", "files").as_str(), "ingest__files");
+        assert_eq!(TableName::current("a", "b.c").as_str(), "a__b.c");
+        assert_eq!(TableName::current("a", "b").view().as_str(), "a__b_current");
+    }
+
+    #[test]
+    fn names_that_would_meet_are_told_apart_by_a_hash() {
+        let names = [("a__b", "c"), ("a", "b__c"), ("a", "b"), ("a", "__b")]
+            .map(|(db, coll)| TableName::current(db, coll).0);
+        for (at, name) in names.iter().enumerate() {
+            assert!(!names[..at].contains(name), "{name} twice");
+        }
+        assert_ne!(TableName::current("a__b", "c").as_str(), "a__b__c");
+    }
+
+    #[test]
+    fn a_long_name_is_cut_between_characters() {
+        let name = TableName::current("d", &"é".repeat(100));
+        assert!(name.as_str().len() <= LONGEST_PLAIN_NAME + 10, "{name}");
+        assert_ne!(name, TableName::current("d", &"é".repeat(101)));
+    }
+}

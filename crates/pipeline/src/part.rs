@@ -1,0 +1,148 @@
+//! What flows through the loop, and the three roles around it.
+
+use std::time::Duration;
+
+use tailwater_core::Result;
+use tailwater_core::position::{Checkpoint, Epoch, LaneId, Position, SeqRange};
+
+use crate::budget::Share;
+
+/// What one lane contributes to a batch.
+#[derive(Debug)]
+pub struct Part<B> {
+    /// The lane.
+    pub lane: LaneId,
+    /// The life of the lane's numbering.
+    pub epoch: Epoch,
+    /// The events; `None` for an idle heartbeat, which only moves the position.
+    pub range: Option<SeqRange>,
+    /// Where the lane goes on once this part is delivered.
+    pub next: Position,
+    /// The events themselves, in the form of the stage they are in.
+    pub body: B,
+    /// The share of the memory budget that the body holds.
+    pub held: Vec<Share>,
+}
+
+impl<B> Part<B> {
+    /// The same part with another body.
+    pub fn with_body<C>(self, body: C) -> Part<C> {
+        let Self { lane, epoch, range, next, held, .. } = self;
+        Part { lane, epoch, range, next, body, held }
+    }
+}
+
+/// Parts of several lanes that are delivered together, at most one per lane.
+#[derive(Debug)]
+pub struct Batch<B> {
+    /// The parts. None at all: nothing came for a while.
+    pub parts: Vec<Part<B>>,
+}
+
+/// What a source has to say.
+#[derive(Debug)]
+pub enum Read<B> {
+    /// These lanes are ours from now on.
+    Assigned(Vec<LaneId>),
+    /// The next events.
+    Batch(Batch<B>),
+}
+
+/// When a batch closes: whichever limit is reached first.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    /// Events in one part; one part becomes one block of each table.
+    pub max_rows: usize,
+    /// Bytes of events in one part.
+    pub max_bytes: usize,
+    /// The longest that an event waits for others.
+    pub max_wait: Duration,
+}
+
+/// As many rows as one ClickHouse block takes comfortably.
+pub const DEFAULT_MAX_ROWS: usize = 100_000;
+/// A quarter of the server's own block limit, and small against the budget.
+pub const DEFAULT_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Four inserts a second and table: merges keep up, and a row is visible within half a second.
+pub const DEFAULT_MAX_WAIT: Duration = Duration::from_millis(250);
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        Self {
+            max_rows: DEFAULT_MAX_ROWS,
+            max_bytes: DEFAULT_MAX_BYTES,
+            max_wait: DEFAULT_MAX_WAIT,
+        }
+    }
+}
+
+/// Where events come from.
+pub trait Source: Send {
+    /// The events of one part.
+    type Body: Send + 'static;
+
+    /// Waits for the next thing to say, at most about `max_wait`; then an empty batch.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: events that were gathered are lost to this process when the future is
+    /// dropped. The checkpoint still stands before them, so the next process reads them again.
+    fn read(
+        &mut self,
+        limits: &BatchLimits,
+    ) -> impl Future<Output = Result<Read<Self::Body>>> + Send;
+
+    /// Where a lane begins that has no checkpoint.
+    fn origin(&mut self, lane: &LaneId) -> impl Future<Output = Result<Position>> + Send;
+
+    /// Goes on with `lane` from `position`.
+    fn seek(&mut self, lane: &LaneId, epoch: Epoch, position: &Position) -> Result<()>;
+
+    /// Reads exactly `range` of a lane that was just sought to its start.
+    fn read_exactly(
+        &mut self,
+        lane: &LaneId,
+        range: SeqRange,
+    ) -> impl Future<Output = Result<Part<Self::Body>>> + Send;
+}
+
+/// Turns what a source yields into what a delivery takes. Pure: no I/O, no waiting.
+pub trait Transform: Send + Sync + 'static {
+    /// What comes in.
+    type In: Send + 'static;
+    /// What goes out.
+    type Out: Send + 'static;
+
+    /// Turns one part into its other form.
+    fn apply(&self, part: Part<Self::In>) -> Result<Part<Self::Out>>;
+}
+
+/// Where batches go, together with the progress that they mean.
+pub trait Delivery: Send {
+    /// What is delivered.
+    type Body: Send + 'static;
+
+    /// Takes over a lane, and tells how far it is; `None` when it never began.
+    fn claim(&mut self, lane: &LaneId) -> impl Future<Output = Result<Option<Checkpoint>>> + Send;
+
+    /// Begins a lane at `position`. Durable on return.
+    fn begin(
+        &mut self,
+        lane: &LaneId,
+        position: Position,
+    ) -> impl Future<Output = Result<Checkpoint>> + Send;
+
+    /// Finishes the Range that was pending when the lane was claimed.
+    ///
+    /// # Delivery
+    /// On return the Range is there exactly once, whatever was there before.
+    fn recover(&mut self, part: Part<Self::Body>) -> impl Future<Output = Result<()>> + Send;
+
+    /// Delivers a batch.
+    ///
+    /// # Delivery
+    /// On return no crash can lose or repeat the batch. Progress never moves before that.
+    fn deliver(&mut self, batch: Batch<Self::Body>) -> impl Future<Output = Result<()>> + Send;
+
+    /// Makes all progress durable that is not yet.
+    fn settle(&mut self) -> impl Future<Output = Result<()>> + Send;
+}

@@ -1,0 +1,121 @@
+//! Signs of life: what each lane heard and delivered, and when. `/metrics` and `/health` read it.
+//!
+//! Counts only; nothing here decides anything.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tailwater_core::position::LaneId;
+
+/// Shared by the ends, the delivery and the HTTP endpoint.
+#[derive(Debug, Clone, Default)]
+pub struct Vitals(Arc<Mutex<BTreeMap<LaneId, Pulse>>>);
+
+/// What is known of one lane.
+#[derive(Debug, Clone, Default)]
+pub struct Pulse {
+    /// Events read from the source.
+    pub read: u64,
+    /// Events delivered.
+    pub delivered: u64,
+    /// Failed attempts to write.
+    pub write_failures: u64,
+    /// Failed attempts to read.
+    pub read_failures: u64,
+    /// When the source last answered, with events or without.
+    pub heard_at: Option<Instant>,
+    /// Since when there are events that are read and not delivered.
+    pub behind_since: Option<Instant>,
+    /// The server's time at its last answer, in seconds since 1970.
+    pub source_time: u32,
+    /// The cluster time of the last event that was delivered, in seconds since 1970.
+    pub delivered_time: u32,
+}
+
+/// Longer than any pause between attempts, and than the idle wait of a stream.
+pub const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+
+impl Vitals {
+    /// The source answered, with `events` of them.
+    pub fn heard(&self, lane: &LaneId, events: u64, source_time: u32) {
+        self.update(lane, |pulse| {
+            let now = Instant::now();
+            pulse.heard_at = Some(now);
+            pulse.read += events;
+            pulse.source_time = pulse.source_time.max(source_time);
+            if pulse.behind_since.is_none() && pulse.read > pulse.delivered {
+                pulse.behind_since = Some(now);
+            }
+        });
+    }
+
+    /// The source did not answer.
+    pub fn read_failed(&self, lane: &LaneId) {
+        self.update(lane, |pulse| pulse.read_failures += 1);
+    }
+
+    /// `events` more are delivered.
+    pub fn delivered(&self, lane: &LaneId, events: u64) {
+        self.update(lane, |pulse| {
+            pulse.delivered += events;
+            pulse.behind_since = (pulse.read > pulse.delivered).then(Instant::now);
+        });
+    }
+
+    /// A write failed.
+    pub fn delivery_failed(&self, lane: &LaneId) {
+        self.update(lane, |pulse| pulse.write_failures += 1);
+    }
+
+    /// A copy of all lanes.
+    pub fn snapshot(&self) -> BTreeMap<LaneId, Pulse> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why the pipeline is not healthy; empty when it is. A lane is ill when its source says
+    /// nothing, or when what was read does not get delivered.
+    pub fn complaints(&self) -> Vec<String> {
+        let mut complaints = Vec::new();
+        for (lane, pulse) in self.snapshot() {
+            match pulse.heard_at.map(|at| at.elapsed()) {
+                None => complaints.push(format!("{lane}: mongodb has not answered yet")),
+                Some(silence) if silence > SILENCE_LIMIT => complaints
+                    .push(format!("{lane}: mongodb has not answered for {} s", silence.as_secs())),
+                Some(_) => {}
+            }
+            if let Some(behind) = pulse.behind_since.map(|at| at.elapsed())
+                && behind > SILENCE_LIMIT
+            {
+                complaints
+                    .push(format!("{lane}: nothing was delivered for {} s", behind.as_secs()));
+            }
+        }
+        complaints
+    }
+
+    fn update(&self, lane: &LaneId, change: impl FnOnce(&mut Pulse)) {
+        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match lanes.get_mut(lane) {
+            Some(pulse) => change(pulse),
+            None => change(lanes.entry(lane.clone()).or_default()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_that_delivered_all_it_read_is_not_behind() {
+        let (vitals, lane) = (Vitals::default(), LaneId::stream("a.b"));
+        vitals.heard(&lane, 3, 9);
+        assert!(vitals.snapshot()[&lane].behind_since.is_some());
+        vitals.delivered(&lane, 3);
+        let pulse = &vitals.snapshot()[&lane];
+        assert!(pulse.behind_since.is_none());
+        assert_eq!((pulse.read, pulse.delivered, pulse.source_time), (3, 3, 9));
+        assert!(vitals.complaints().is_empty());
+    }
+}

@@ -1,0 +1,111 @@
+//! The loop. A batch is delivered while the next one is read and transformed.
+//!
+//! ```text
+//!   read n+1 ─▶ transform n+1 ─┐
+//!                              ├─▶ both done: n+1 is next to be delivered
+//!   deliver n ─────────────────┘
+//! ```
+//!
+//! The loop never moves a position: only a delivery does, after its write is durable.
+
+use std::sync::Arc;
+
+use tailwater_core::position::LaneId;
+use tailwater_core::{Error, ErrorKind, Result};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::part::{Batch, BatchLimits, Delivery, Part, Read, Source, Transform};
+
+/// Runs until `stop`, or until an error that only an operator can mend.
+///
+/// # Delivery
+/// On `Ok` everything that was delivered is settled; what was read and not delivered is read again
+/// by the next run.
+pub async fn run<S, T, D>(
+    mut source: S,
+    transform: Arc<T>,
+    mut delivery: D,
+    limits: BatchLimits,
+    stop: CancellationToken,
+) -> Result<()>
+where
+    S: Source,
+    T: Transform<In = S::Body>,
+    D: Delivery<Body = T::Out>,
+{
+    let mut ready: Option<Batch<T::Out>> = None;
+    loop {
+        let deliver = async {
+            match ready.take() {
+                Some(batch) => delivery.deliver(batch).await,
+                None => Ok(()),
+            }
+        };
+        let read = async {
+            let read = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(None),
+                read = source.read(&limits) => read?,
+            };
+            match read {
+                Read::Assigned(lanes) => Ok(Some(Read::Assigned(lanes))),
+                Read::Batch(batch) => {
+                    let mut parts = Vec::with_capacity(batch.parts.len());
+                    for part in batch.parts {
+                        parts.push(apply(&transform, part).await?);
+                    }
+                    Ok(Some(Read::Batch(Batch { parts })))
+                }
+            }
+        };
+        let (delivered, read) = tokio::join!(deliver, read);
+        delivered?;
+        match read? {
+            None => break,
+            Some(Read::Batch(batch)) => ready = Some(batch),
+            Some(Read::Assigned(lanes)) => {
+                for lane in lanes {
+                    start(&lane, &mut source, &transform, &mut delivery).await?;
+                }
+            }
+        }
+    }
+    delivery.settle().await
+}
+
+/// Brings one lane to where it goes on: finishes what was pending, or begins anew.
+async fn start<S, T, D>(
+    lane: &LaneId,
+    source: &mut S,
+    transform: &Arc<T>,
+    delivery: &mut D,
+) -> Result<()>
+where
+    S: Source,
+    T: Transform<In = S::Body>,
+    D: Delivery<Body = T::Out>,
+{
+    let Some(checkpoint) = delivery.claim(lane).await? else {
+        let origin = source.origin(lane).await?;
+        let checkpoint = delivery.begin(lane, origin).await?;
+        info!(stream = %lane, epoch = %checkpoint.epoch, "stream begins");
+        return source.seek(lane, checkpoint.epoch, &checkpoint.next);
+    };
+    info!(stream = %lane, seq = %checkpoint.next.seq, pending = checkpoint.pending.is_some(), "stream goes on");
+    source.seek(lane, checkpoint.epoch, &checkpoint.next)?;
+    if let Some(intent) = checkpoint.pending {
+        let part = source.read_exactly(lane, intent.range).await?;
+        delivery.recover(apply(transform, part).await?).await?;
+    }
+    Ok(())
+}
+
+/// Transforms on a thread of its own: encoding a large part must not hold up the delivery that
+/// runs beside it.
+async fn apply<T: Transform>(transform: &Arc<T>, part: Part<T::In>) -> Result<Part<T::Out>> {
+    let transform = Arc::clone(transform);
+    tokio::task::spawn_blocking(move || transform.apply(part))
+        .await
+        .map_err(|panic| Error::new(ErrorKind::Bug, "the transform panicked").with_source(panic))?
+}
