@@ -1,0 +1,253 @@
+//! The truth: every change of a database, read by an independent change stream.
+//!
+//! Never looks documents up, so nothing in an event depends on when it was read.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use bson::{Bson, Document, doc, oid::ObjectId};
+use mongodb::Client;
+use mongodb::change_stream::ChangeStream;
+use mongodb::change_stream::event::ResumeToken;
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
+
+use crate::contract::{self, Token};
+
+/// The collection of the markers that tell how far the truth has read. Never judged.
+pub const MARKERS: &str = "testkit_markers";
+
+/// How long the server may be away before the truth gives up.
+const SERVER_DEADLINE: Duration = Duration::from_secs(120);
+
+/// One change, with the columns that the contract derives from it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// `idempotency_key`.
+    pub key: String,
+    /// `doc_id`.
+    pub doc_id: String,
+    /// `version`.
+    pub version: u128,
+    /// `op`.
+    pub operation: String,
+    /// `ns_db`.
+    pub database: String,
+    /// `ns_coll`.
+    pub collection: String,
+    /// `ts` in milliseconds since 1970.
+    pub millis: i64,
+    /// The whole change event, as an independent stream gave it (no looked-up document).
+    pub document: Document,
+}
+
+impl Event {
+    /// `db.coll`.
+    pub fn namespace(&self) -> String {
+        format!("{}.{}", self.database, self.collection)
+    }
+
+    /// Derives the columns of a change event.
+    ///
+    /// # Errors
+    ///
+    /// When it is no change event.
+    pub fn of(document: Document) -> anyhow::Result<Self> {
+        let token = document.get_document("_id")?.get_str("_data").context("no token")?;
+        let token: Token = contract::decode_token(token)?;
+        let operation = document.get_str("operationType")?.to_owned();
+        let namespace = document.get_document("ns").cloned().unwrap_or_default();
+        let database = namespace.get_str("db").unwrap_or_default().to_owned();
+        let collection = namespace.get_str("coll").unwrap_or_default().to_owned();
+        let doc_id = document.get_document("documentKey").map(contract::doc_id).unwrap_or_default();
+        let millis = document.get_datetime("wallTime").map_or_else(
+            |_| i64::from(token.time.time) * 1000,
+            |wall_time| wall_time.timestamp_millis(),
+        );
+        let full_name = format!("{database}.{collection}");
+        Ok(Self {
+            key: contract::idempotency_key(&full_name, &doc_id, &operation, token),
+            version: contract::version(token),
+            doc_id,
+            operation,
+            database,
+            collection,
+            millis,
+            document,
+        })
+    }
+}
+
+/// A running reader of the truth.
+#[derive(Debug)]
+pub struct Truth {
+    client: Client,
+    database: String,
+    events: Arc<Mutex<Vec<Event>>>,
+    last_marker: watch::Receiver<Option<ObjectId>>,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Truth {
+    /// Opens the stream on `database`. Every later change will be in it.
+    ///
+    /// # Errors
+    ///
+    /// When the stream cannot be opened.
+    pub async fn start(client: &Client, database: &str) -> anyhow::Result<Self> {
+        let stream =
+            open(client, database, None).await.context("cannot open the truth's stream")?;
+        let (seen, last_marker) = watch::channel(None);
+        let mut reader = Reader {
+            client: client.clone(),
+            database: database.to_owned(),
+            events: Arc::default(),
+            seen,
+        };
+        let events = Arc::clone(&reader.events);
+        let task = tokio::spawn(async move { reader.read(stream).await });
+        Ok(Self {
+            client: client.clone(),
+            database: database.to_owned(),
+            events,
+            last_marker,
+            task,
+        })
+    }
+
+    /// How many events there are so far, markers excluded.
+    pub async fn len(&self) -> usize {
+        self.events.lock().await.len()
+    }
+
+    /// Whether there is no event yet.
+    pub async fn is_empty(&self) -> bool {
+        self.len().await == 0
+    }
+
+    /// All changes that were written before this call, in stream order.
+    ///
+    /// # Errors
+    ///
+    /// When the marker cannot be written, or the stream has failed.
+    pub async fn up_to_now(&mut self) -> anyhow::Result<Vec<Event>> {
+        let marker = ObjectId::new();
+        let markers = self.client.database(&self.database).collection::<Document>(MARKERS);
+        markers.insert_one(doc! { "_id": marker }).await.context("cannot write a marker")?;
+        if self.last_marker.wait_for(|seen| *seen == Some(marker)).await.is_err() {
+            match (&mut self.task).await? {
+                Err(error) => return Err(error.context("the truth's stream has failed")),
+                Ok(()) => bail!("the truth's stream has ended"),
+            }
+        }
+        Ok(self.events.lock().await.clone())
+    }
+}
+
+impl Drop for Truth {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn open(
+    client: &Client,
+    database: &str,
+    after: Option<ResumeToken>,
+) -> mongodb::error::Result<ChangeStream<Document>> {
+    let database = client.database(database);
+    let watch = database.watch().max_await_time(Duration::from_millis(200));
+    let watch = match after {
+        Some(token) => watch.resume_after(token),
+        None => watch,
+    };
+    Ok(watch.await?.with_type())
+}
+
+struct Reader {
+    client: Client,
+    database: String,
+    events: Arc<Mutex<Vec<Event>>>,
+    seen: watch::Sender<Option<ObjectId>>,
+}
+
+impl Reader {
+    /// Reads for ever; ends only with an error.
+    async fn read(&mut self, mut stream: ChangeStream<Document>) -> anyhow::Result<()> {
+        let mut position = stream.resume_token();
+        let mut last_answer = Instant::now();
+        loop {
+            match stream.next_if_any().await {
+                Ok(found) => {
+                    last_answer = Instant::now();
+                    position = stream.resume_token();
+                    if let Some(document) = found {
+                        self.take(document).await?;
+                    }
+                }
+                Err(error) if position.is_none() || last_answer.elapsed() > SERVER_DEADLINE => {
+                    return Err(error.into());
+                }
+                // The driver resumes once by itself; a server that is down for longer needs us.
+                Err(error) => {
+                    tracing::debug!(%error, "the truth reopens its stream");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    if let Ok(reopened) = open(&self.client, &self.database, position.clone()).await
+                    {
+                        stream = reopened;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, document: Document) -> anyhow::Result<()> {
+        let event = Event::of(document)?;
+        if event.collection == MARKERS {
+            let key = event.document.get_document("documentKey")?.get("_id");
+            if let Some(Bson::ObjectId(marker)) = key {
+                self.seen.send_replace(Some(*marker));
+            }
+        } else {
+            self.events.lock().await.push(event);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::servers::Mongod;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_truth_holds_every_change_also_after_a_restart_of_the_server() {
+        let Some(mut mongod) = Mongod::start().await.unwrap() else { return };
+        let client = mongod.client().await.unwrap();
+        let mut truth = Truth::start(&client, "d").await.unwrap();
+        let things = client.database("d").collection::<Document>("things");
+        things.insert_one(doc! { "_id": 1 }).await.unwrap();
+        let mut session = client.start_session().await.unwrap();
+        session.start_transaction().await.unwrap();
+        let add_one = doc! { "$inc": { "n": 1 } };
+        for _ in 0..2 {
+            things
+                .update_one(doc! { "_id": 1 }, add_one.clone())
+                .session(&mut session)
+                .await
+                .unwrap();
+        }
+        session.commit_transaction().await.unwrap();
+        mongod.kill().unwrap();
+        mongod.start_again().await.unwrap();
+        things.delete_one(doc! { "_id": 1 }).await.unwrap();
+
+        let events = truth.up_to_now().await.unwrap();
+        let operations: Vec<&str> = events.iter().map(|event| event.operation.as_str()).collect();
+        assert_eq!(operations, ["insert", "update", "update", "delete"]);
+        assert!(events.iter().all(|event| event.doc_id == "1" && event.namespace() == "d.things"));
+        assert!(events.is_sorted_by(|one, other| one.version < other.version));
+        assert_eq!(events[2].key, format!("{}.1", events[1].key), "the second of a transaction");
+    }
+}
