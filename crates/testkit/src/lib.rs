@@ -10,3 +10,4 @@
 pub mod contract;
 pub mod servers;
 pub mod truth;
+pub mod workload;
