@@ -1,0 +1,126 @@
+//! What an error of the driver or the server means, by code and phase. One table, one test.
+
+use mongodb::error::{Error as DriverError, ErrorKind as DriverKind};
+use tailwater_core::{Error, ErrorKind};
+
+/// What was being done when the error came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The first connection and the questions that go with it.
+    Connect,
+    /// Opening a change stream at a bookmark.
+    Open,
+    /// Reading an open change stream.
+    Read,
+}
+
+/// Turns an error of the driver into one of ours; `what` says what was tried, on what.
+pub fn classify(error: DriverError, phase: Phase, what: &str) -> Error {
+    let code = command_code(&error);
+    let kind = match code {
+        Some(code) => by_code(code, phase, error.contains_label("ResumableChangeStreamError")),
+        None => by_kind(&error.kind),
+    };
+    let result = Error::new(kind, what.to_owned()).with_source(error);
+    match hint(code) {
+        Some(hint) => result.with_hint(hint),
+        None => result,
+    }
+}
+
+fn command_code(error: &DriverError) -> Option<i32> {
+    match error.kind.as_ref() {
+        DriverKind::Command(command) => Some(command.code),
+        _ => None,
+    }
+}
+
+fn by_kind(kind: &DriverKind) -> ErrorKind {
+    match kind {
+        DriverKind::InvalidArgument { .. }
+        | DriverKind::InvalidTlsConfig { .. }
+        | DriverKind::DnsResolve { .. } => ErrorKind::Config,
+        DriverKind::Authentication { .. } => ErrorKind::Unauthorized,
+        DriverKind::IncompatibleServer { .. } | DriverKind::SessionsNotSupported => {
+            ErrorKind::Unsuitable
+        }
+        // The driver's own rule: what no server said can be tried again.
+        _ => ErrorKind::Unreachable,
+    }
+}
+
+fn by_code(code: i32, phase: Phase, resumable: bool) -> ErrorKind {
+    match code {
+        // Unauthorized, AuthenticationFailed, AtlasError.
+        13 | 18 | 8000 => ErrorKind::Unauthorized,
+        // ChangeStreamHistoryLost.
+        286 => ErrorKind::HistoryLost,
+        // ChangeStreamFatalError, InvalidResumeToken, 50811: the token fits no event of this server.
+        280 => ErrorKind::WrongHistory,
+        260 | 50811 if phase == Phase::Open => ErrorKind::WrongHistory,
+        // "$changeStream is only supported on replica sets", and BSONObjectTooLarge.
+        40573 | 10334 => ErrorKind::Unsuitable,
+        // CursorNotFound, HostUnreachable, HostNotFound, NetworkTimeout, ShutdownInProgress,
+        // PrimarySteppedDown, ExceededTimeLimit, SocketException, NotWritablePrimary,
+        // InterruptedAtShutdown, InterruptedDueToReplStateChange, NotPrimaryNoSecondaryOk,
+        // NotPrimaryOrSecondary, StaleShardVersion, StaleEpoch, StaleConfig, RetryChangeStream,
+        // FailedToSatisfyReadPreference, Interrupted, InterruptedDueToStorageChange.
+        43 | 6 | 7 | 89 | 91 | 189 | 262 | 9001 | 10107 | 11600 | 11601 | 11602 | 13435 | 13436
+        | 63 | 150 | 13388 | 234 | 133 | 355 => ErrorKind::Unreachable,
+        _ if resumable => ErrorKind::Unreachable,
+        // A server that starts up or elects answers with codes of its own while it does.
+        _ if phase == Phase::Read => ErrorKind::Unreachable,
+        _ => ErrorKind::Unsuitable,
+    }
+}
+
+fn hint(code: Option<i32>) -> Option<&'static str> {
+    Some(match code? {
+        13 => "give the user the role `read` on the watched databases",
+        18 => "check the user name, the password and `authSource` in the connection string",
+        40573 => STANDALONE_HINT,
+        280 | 260 | 50811 => {
+            "use the server and the collections of the last run; if they are gone for good, start \
+             again with a new state folder and new tables"
+        }
+        10334 => {
+            "one event is larger than MongoDB can send: exclude large updates at the source, then \
+             start again; nothing was skipped"
+        }
+        _ => return None,
+    })
+}
+
+/// The lines that make a standalone server a replica set.
+pub(crate) const STANDALONE_HINT: &str = "change streams need a replica set; one server is enough. Start it with `--replSet rs0` (or \
+     `replication: { replSetName: rs0 }` in mongod.conf), then run once: \
+     mongosh --eval 'rs.initiate()'";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_kind() {
+        for (code, phase, kind) in [
+            (43, Phase::Read, ErrorKind::Unreachable),
+            (91, Phase::Open, ErrorKind::Unreachable),
+            (189, Phase::Read, ErrorKind::Unreachable),
+            (11602, Phase::Read, ErrorKind::Unreachable),
+            (13435, Phase::Open, ErrorKind::Unreachable),
+            (286, Phase::Open, ErrorKind::HistoryLost),
+            (286, Phase::Read, ErrorKind::HistoryLost),
+            (280, Phase::Read, ErrorKind::WrongHistory),
+            (260, Phase::Open, ErrorKind::WrongHistory),
+            (50811, Phase::Open, ErrorKind::WrongHistory),
+            (10334, Phase::Read, ErrorKind::Unsuitable),
+            (40573, Phase::Open, ErrorKind::Unsuitable),
+            (13, Phase::Open, ErrorKind::Unauthorized),
+            (18, Phase::Connect, ErrorKind::Unauthorized),
+            (9, Phase::Open, ErrorKind::Unsuitable),
+        ] {
+            assert_eq!(by_code(code, phase, false), kind, "{code} in {phase:?}");
+        }
+        assert_eq!(by_code(4242, Phase::Open, true), ErrorKind::Unreachable);
+    }
+}

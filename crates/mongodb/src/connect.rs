@@ -1,0 +1,103 @@
+//! The first connection: a server that can be reached, that lets us in, and that has change
+//! streams.
+
+use std::time::Duration;
+
+use bson::{Document, Timestamp, doc};
+use mongodb::Client;
+use mongodb::options::{ClientOptions, ReadConcern};
+use tailwater_core::{Error, ErrorKind, Result};
+use tracing::info;
+
+use crate::classify::{Phase, STANDALONE_HINT, classify};
+
+/// A MongoDB that answered once.
+#[derive(Debug, Clone)]
+pub struct Server {
+    pub(crate) client: Client,
+}
+
+/// No first connection within this time ends the run.
+pub const DEFAULT_FIRST_CONNECTION: Duration = Duration::from_secs(30);
+
+impl Server {
+    /// Connects, and checks that change streams are to be had.
+    ///
+    /// # Errors
+    /// `Config` for a URI that cannot be used, `Unreachable` after `patience`, `Unauthorized`,
+    /// and `Unsuitable` for a standalone server, with the lines that make it a replica set.
+    pub async fn connect(uri: &str, patience: Duration) -> Result<Self> {
+        let mut options = ClientOptions::parse(uri).await.map_err(|error| {
+            Error::new(ErrorKind::Config, "cannot use the MongoDB connection string")
+                .with_source(error)
+                .with_hint(
+                    "it looks like mongodb://user:password@host:27017/?replicaSet=rs0, with \
+                     special characters of the password percent-encoded",
+                )
+        })?;
+        let hosts: Vec<String> = options.hosts.iter().map(ToString::to_string).collect();
+        let hosts = hosts.join(",");
+        options.app_name.get_or_insert_with(|| "tailwater".to_owned());
+        options.server_selection_timeout.get_or_insert(patience);
+        options.connect_timeout.get_or_insert(Duration::from_secs(10));
+        // What a change stream reads is committed by a majority, whatever the URI says.
+        options.read_concern = Some(ReadConcern::majority());
+        let what = format!("cannot connect to MongoDB at `{hosts}`");
+        let client = Client::with_options(options)
+            .map_err(|error| classify(error, Phase::Connect, &what))?;
+        let hello: Document = tokio::time::timeout(patience, async {
+            client.database("admin").run_command(doc! { "hello": 1 }).await
+        })
+        .await
+        .map_err(|_| {
+            let seconds = patience.as_secs();
+            Error::new(ErrorKind::Unreachable, format!("{what}: no answer within {seconds} s"))
+        })?
+        .map_err(|error| classify(error, Phase::Connect, &what))?;
+        let server = Self { client };
+        let set = hello.get_str("setName").ok();
+        let sharded = hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
+        if set.is_none() && !sharded {
+            let why = format!("MongoDB at `{hosts}` is a standalone server");
+            return Err(Error::new(ErrorKind::Unsuitable, why).with_hint(STANDALONE_HINT));
+        }
+        info!(hosts, replica_set = set, sharded, "connected to mongodb");
+        Ok(server)
+    }
+
+    /// The moment just behind everything that has happened so far.
+    pub(crate) async fn now(&self) -> Result<Timestamp> {
+        let what = "cannot ask MongoDB for its time";
+        let reply = self
+            .client
+            .database("admin")
+            .run_command(doc! { "hello": 1 })
+            .await
+            .map_err(|error| classify(error, Phase::Connect, what))?;
+        let time = reply.get_timestamp("operationTime").map_err(|error| {
+            Error::new(ErrorKind::Unsuitable, format!("{what}: it tells no operation time"))
+                .with_source(error)
+        })?;
+        Ok(match time.increment.checked_add(1) {
+            Some(increment) => Timestamp { time: time.time, increment },
+            None => Timestamp { time: time.time + 1, increment: 0 },
+        })
+    }
+
+    /// The oldest moment that the oplog still holds.
+    pub(crate) async fn oldest(&self) -> Result<Timestamp> {
+        let what = "cannot read the start of the oplog";
+        let oplog = self.client.database("local").collection::<Document>("oplog.rs");
+        let first = oplog
+            .find_one(doc! {})
+            .sort(doc! { "$natural": 1 })
+            .projection(doc! { "ts": 1 })
+            .read_concern(ReadConcern::local())
+            .await
+            .map_err(|error| classify(error, Phase::Connect, what))?;
+        first.and_then(|entry| entry.get_timestamp("ts").ok()).ok_or_else(|| {
+            Error::new(ErrorKind::Unsuitable, format!("{what}: it holds no entry with a time"))
+                .with_hint("give the start as a time, `--start 2026-01-31T12:00:00Z`")
+        })
+    }
+}

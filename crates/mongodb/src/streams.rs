@@ -1,0 +1,316 @@
+//! Streams: the change streams of a run as one source.
+//!
+//! A reader task per stream sends replies into one bounded channel; `read` gathers them into a
+//! part per lane until a limit is reached. A seek ends the lane's reader; the next `read` starts a
+//! new one from there.
+
+use std::time::{Duration, Instant};
+
+use bson::Timestamp;
+use tailwater_core::event::ChangeEvent;
+use tailwater_core::position::{Epoch, LaneId, Position, Seq, SeqRange};
+use tailwater_core::{Error, ErrorKind, Result};
+use tailwater_pipeline::budget::Budget;
+use tailwater_pipeline::vitals::Vitals;
+use tailwater_pipeline::{Batch, BatchLimits, Part, Read, Source};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::Server;
+use crate::bookmark::Bookmark;
+use crate::reader::{Reader, Reply};
+
+/// The events of one part, in order.
+pub type Events = Vec<ChangeEvent>;
+
+/// What one stream watches: a collection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watch {
+    /// The database.
+    pub db: String,
+    /// The collection.
+    pub coll: String,
+}
+
+impl Watch {
+    /// Reads `db.coll`. The database ends at the first dot.
+    ///
+    /// # Errors
+    /// `Config` when there is no dot, or nothing on one side of it.
+    pub fn parse(entry: &str) -> Result<Self> {
+        match entry.split_once('.') {
+            Some((db, coll)) if !db.is_empty() && !coll.is_empty() => {
+                Ok(Self { db: db.to_owned(), coll: coll.to_owned() })
+            }
+            _ => Err(Error::new(ErrorKind::Config, format!("`{entry}` names no collection"))
+                .with_hint("write the database, a dot and the collection: `ingest.files`")),
+        }
+    }
+
+    fn lane(&self) -> LaneId {
+        LaneId::stream(&format!("{}.{}", self.db, self.coll))
+    }
+}
+
+/// Where a stream begins that has no checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Behind everything that has happened.
+    Now,
+    /// At the oldest event that the oplog holds.
+    Oldest,
+    /// At a time, in seconds since 1970.
+    At(u32),
+}
+
+/// A quiet stream moves its position at least this often, so that it does not fall off the oplog.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Replies that wait in the channel. The budget bounds their bytes; this bounds tiny ones.
+const CHANNEL: usize = 64;
+
+/// The change streams of one run.
+#[derive(Debug)]
+pub struct Streams {
+    server: Server,
+    start: Start,
+    budget: Budget,
+    vitals: Vitals,
+    lanes: Vec<Lane>,
+    announced: bool,
+    sender: mpsc::Sender<Heard>,
+    inbox: mpsc::Receiver<Heard>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    id: LaneId,
+    watch: Watch,
+    epoch: Epoch,
+    seq: Seq,
+    at: Bookmark,
+    /// Ends the reader of an earlier seek, and marks what it had sent as stale.
+    generation: u64,
+    reader: Option<AbortHandle>,
+    heartbeat_due: Instant,
+}
+
+/// What a reader sends.
+#[derive(Debug)]
+struct Heard {
+    lane: usize,
+    generation: u64,
+    reply: Result<Reply>,
+}
+
+impl Streams {
+    /// One stream for each thing to watch.
+    pub fn new(
+        server: Server,
+        watches: Vec<Watch>,
+        start: Start,
+        budget: Budget,
+        vitals: Vitals,
+    ) -> Self {
+        let (sender, inbox) = mpsc::channel(CHANNEL);
+        let lanes = watches.into_iter().map(|watch| Lane {
+            id: watch.lane(),
+            watch,
+            epoch: Epoch::new([0; 16]),
+            seq: Seq::ZERO,
+            at: Bookmark::At(Timestamp { time: 0, increment: 0 }),
+            generation: 0,
+            reader: None,
+            heartbeat_due: Instant::now() + HEARTBEAT,
+        });
+        let lanes = lanes.collect();
+        Self { server, start, budget, vitals, lanes, announced: false, sender, inbox }
+    }
+
+    fn lane(&self, id: &LaneId) -> Result<usize> {
+        let found = self.lanes.iter().position(|lane| lane.id == *id);
+        found.ok_or_else(|| {
+            Error::new(ErrorKind::Bug, format!("`{id}` is not a stream of this run"))
+        })
+    }
+
+    fn reader(&self, lane: &Lane) -> Reader {
+        Reader::new(
+            self.server.clone(),
+            lane.id.clone(),
+            lane.watch.clone(),
+            lane.at.clone(),
+            self.budget.clone(),
+            self.vitals.clone(),
+        )
+    }
+
+    /// Starts a reader for every lane that has none.
+    fn start_readers(&mut self) {
+        for index in 0..self.lanes.len() {
+            let lane = &self.lanes[index];
+            if lane.reader.is_some() {
+                continue;
+            }
+            let mut reader = self.reader(lane);
+            let (generation, sender) = (lane.generation, self.sender.clone());
+            let task = tokio::spawn(async move {
+                loop {
+                    let reply = reader.next().await;
+                    let last = reply.is_err();
+                    let closed =
+                        sender.send(Heard { lane: index, generation, reply }).await.is_err();
+                    if last || closed {
+                        return;
+                    }
+                }
+            });
+            self.lanes[index].reader = Some(task.abort_handle());
+        }
+    }
+
+    /// The next reply that is not stale.
+    async fn hear(&mut self) -> Result<(usize, Reply)> {
+        loop {
+            let heard = self.inbox.recv().await;
+            let Some(Heard { lane, generation, reply }) = heard else {
+                return Err(Error::new(ErrorKind::Bug, "the streams' channel closed"));
+            };
+            if self.lanes[lane].generation == generation {
+                return Ok((lane, reply?));
+            }
+        }
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        for lane in &mut self.lanes {
+            if let Some(reader) = lane.reader.take() {
+                reader.abort();
+            }
+        }
+    }
+}
+
+impl Source for Streams {
+    type Body = Events;
+
+    async fn read(&mut self, limits: &BatchLimits) -> Result<Read<Events>> {
+        if !self.announced {
+            self.announced = true;
+            return Ok(Read::Assigned(self.lanes.iter().map(|lane| lane.id.clone()).collect()));
+        }
+        self.start_readers();
+        let mut parts: Vec<Option<Part<Events>>> = self.lanes.iter().map(|_| None).collect();
+        let mut bytes = 0;
+        let close_at = tokio::time::Instant::now() + limits.max_wait;
+        // The events that came first wait `max_wait` at most: the clock runs from the call.
+        while let Ok(heard) = tokio::time::timeout_at(close_at, self.hear()).await {
+            let (index, reply) = heard?;
+            let lane = &mut self.lanes[index];
+            lane.at = reply.after;
+            let Some(range) = SeqRange::starting_at(lane.seq, reply.events.len() as u64) else {
+                continue;
+            };
+            lane.seq = lane.seq.plus(range.count());
+            bytes += reply.events.iter().map(|event| event.bytes().len()).sum::<usize>();
+            let part = parts[index].get_or_insert_with(|| lane.part(Some(range), Vec::new()));
+            part.range = part.range.map(|sofar| SeqRange { first: sofar.first, last: range.last });
+            part.body.extend(reply.events);
+            part.held.push(reply.share);
+            if part.body.len() >= limits.max_rows || bytes >= limits.max_bytes {
+                break;
+            }
+        }
+        let now = Instant::now();
+        for (lane, part) in self.lanes.iter_mut().zip(&mut parts) {
+            if let Some(part) = part {
+                part.next = lane.position();
+            } else if now >= lane.heartbeat_due {
+                *part = Some(lane.part(None, Vec::new()));
+            } else {
+                continue;
+            }
+            lane.heartbeat_due = now + HEARTBEAT;
+        }
+        Ok(Read::Batch(Batch { parts: parts.into_iter().flatten().collect() }))
+    }
+
+    async fn origin(&mut self, _lane: &LaneId) -> Result<Position> {
+        let time = match self.start {
+            Start::Now => self.server.now().await?,
+            Start::Oldest => self.server.oldest().await?,
+            Start::At(seconds) => Timestamp { time: seconds, increment: 0 },
+        };
+        Ok(Position { seq: Seq::ZERO, cursor: Bookmark::At(time).encode() })
+    }
+
+    fn seek(&mut self, lane: &LaneId, epoch: Epoch, position: &Position) -> Result<()> {
+        let index = self.lane(lane)?;
+        let lane = &mut self.lanes[index];
+        lane.epoch = epoch;
+        lane.seq = position.seq;
+        lane.at = Bookmark::decode(&position.cursor)?;
+        lane.generation += 1;
+        if let Some(reader) = lane.reader.take() {
+            reader.abort();
+        }
+        Ok(())
+    }
+
+    async fn read_exactly(&mut self, lane: &LaneId, range: SeqRange) -> Result<Part<Events>> {
+        let index = self.lane(lane)?;
+        let mut reader = self.reader(&self.lanes[index]);
+        let lane = &mut self.lanes[index];
+        if lane.seq != range.first {
+            let what = format!("`{}` is at {}, cannot read {range}", lane.id, lane.seq);
+            return Err(Error::new(ErrorKind::Bug, what));
+        }
+        let mut part = lane.part(Some(range), Vec::new());
+        while (part.body.len() as u64) < range.count() {
+            let reply = reader.next().await?;
+            part.body.extend(reply.events);
+            part.held.push(reply.share);
+        }
+        part.body.truncate(usize::try_from(range.count()).unwrap_or(usize::MAX));
+        let token = part.body.last().map(ChangeEvent::token).unwrap_or_default();
+        let token = bson::RawDocumentBuf::from_bytes(token.to_vec()).map_err(|error| {
+            Error::new(ErrorKind::Refused, "a resume token is not BSON").with_source(error)
+        })?;
+        lane.at = Bookmark::After(token);
+        lane.seq = range.last.plus(1);
+        part.next = lane.position();
+        Ok(part)
+    }
+}
+
+impl Lane {
+    fn position(&self) -> Position {
+        Position { seq: self.seq, cursor: self.at.encode() }
+    }
+
+    fn part(&self, range: Option<SeqRange>, body: Events) -> Part<Events> {
+        Part {
+            lane: self.id.clone(),
+            epoch: self.epoch,
+            range,
+            next: self.position(),
+            body,
+            held: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collection_is_named_with_its_database() {
+        let watch = Watch::parse("ingest.files.2024").unwrap();
+        assert_eq!((watch.db.as_str(), watch.coll.as_str()), ("ingest", "files.2024"));
+        for wrong in ["files", ".files", "ingest.", ""] {
+            assert_eq!(Watch::parse(wrong).unwrap_err().kind(), ErrorKind::Config, "{wrong}");
+        }
+    }
+}
