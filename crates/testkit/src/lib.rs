@@ -7,6 +7,8 @@
 //! The judge (`contract`, `truth`, `checker`) never calls the product's crates: it implements the
 //! contract of the columns a second time. See `docs/checker.md`.
 
+pub mod checker;
+pub mod clickhouse;
 pub mod contract;
 pub mod servers;
 pub mod truth;

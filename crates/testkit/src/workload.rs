@@ -3,7 +3,7 @@
 //! Each writer's sequence of intentions depends on the seed alone; how the writers interleave, and
 //! what a killed server did with the last write, does not matter: the truth is the change stream.
 
-mod documents;
+pub(crate) mod documents;
 mod writer;
 
 use std::fmt;
@@ -80,12 +80,12 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// Creates the collections and starts the writers.
+    /// Starts the writers.
     ///
     /// # Errors
     ///
-    /// When a name is no `db.coll`, or a collection cannot be created.
-    pub async fn start(client: &Client, plan: &Plan) -> anyhow::Result<Self> {
+    /// When a name is no `db.coll`.
+    pub fn start(client: &Client, plan: &Plan) -> anyhow::Result<Self> {
         let mut collections: Vec<Collection<Document>> = Vec::new();
         for namespace in &plan.namespaces {
             let (database, name) = namespace.split_once('.').context("a namespace is `db.coll`")?;
@@ -156,7 +156,7 @@ mod tests {
         let mut plan = Plan::new(7, vec!["d.one".into(), "d.two".into()]);
         plan.writes = Some(400);
         plan.max_pause_ms = 0;
-        let tally = Workload::start(&client, &plan).await.unwrap().finished().await.unwrap();
+        let tally = Workload::start(&client, &plan).unwrap().finished().await.unwrap();
         assert!(tally.writes > 500 && tally.committed > 20, "{tally}");
         assert_eq!(tally.unknown, 0);
 

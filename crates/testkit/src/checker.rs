@@ -1,0 +1,199 @@
+//! The checker: compares the tables in ClickHouse with the truth. Its rules: `docs/checker.md`.
+
+mod current;
+mod events;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use bson::{RawDocumentBuf, doc};
+use futures_util::TryStreamExt as _;
+use mongodb::Client;
+use serde::Deserialize;
+
+pub use current::{CurrentRow, judge_current};
+pub use events::{EventJudge, Row};
+pub use verdict::{Findings, Rule, Verdict};
+
+use crate::clickhouse::{ClickHouse, identifier, literal};
+use crate::contract;
+use crate::truth::Event;
+
+/// Rows that are read at once.
+const PAGE: u64 = 20_000;
+
+/// The checker gives up waiting when nothing has moved for so long.
+const STANDSTILL: Duration = Duration::from_secs(60);
+
+/// What is compared.
+#[derive(Debug, Clone)]
+pub struct Checker {
+    /// Where the collections are.
+    pub mongodb: Client,
+    /// Where the tables are.
+    pub clickhouse: ClickHouse,
+    /// The collections that are judged, `db.coll`.
+    pub namespaces: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Lane {
+    topic: String,
+    epoch: String,
+    rows: u64,
+    first: u64,
+    last: u64,
+}
+
+#[derive(Deserialize)]
+struct Count {
+    rows: u64,
+}
+
+impl Checker {
+    /// Waits until the tables have caught up with the truth, then judges them. Nothing may be
+    /// written meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When a server does not answer. A broken promise is no error but a finding.
+    pub async fn check(&self, events: Vec<Event>) -> anyhow::Result<Verdict> {
+        let events: Vec<Event> = events
+            .into_iter()
+            .filter(|event| self.namespaces.contains(&event.namespace()))
+            .collect();
+        self.wait_for_rows(events.len()).await;
+
+        let mut judge = EventJudge::new(&events);
+        self.read_rows(|row| judge.row(&row)).await?;
+        let (rows, mut findings) = judge.finish();
+        findings.extend(self.current_state(&events).await?);
+        let documents: BTreeSet<(&str, &str)> =
+            events.iter().map(|event| (event.collection.as_str(), event.doc_id.as_str())).collect();
+        let (events, documents) = (events.len().try_into()?, documents.len().try_into()?);
+        Ok(Verdict { events, rows, documents, findings })
+    }
+
+    /// How many different keys `record_raw` holds; 0 as long as there is no such table.
+    pub async fn keys(&self) -> u64 {
+        let sql = "SELECT uniqExact(idempotency_key) AS rows FROM record_raw";
+        self.clickhouse.one::<Count>(sql).await.map_or(0, |count| count.rows)
+    }
+
+    async fn wait_for_rows(&self, events: usize) {
+        let mut most = 0;
+        let mut moved = Instant::now();
+        loop {
+            let keys = self.keys().await;
+            if usize::try_from(keys).is_ok_and(|keys| keys >= events) {
+                return;
+            }
+            if keys > most {
+                (most, moved) = (keys, Instant::now());
+            }
+            if moved.elapsed() > STANDSTILL {
+                tracing::warn!(
+                    keys,
+                    events,
+                    "nothing has moved for a minute, judging what is there"
+                );
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Reads `record_raw` by pages of offsets.
+    async fn read_rows(&self, mut take: impl FnMut(Row)) -> anyhow::Result<()> {
+        let lanes: Vec<Lane> = self
+            .clickhouse
+            .all(
+                "SELECT _topic AS topic, _epoch AS epoch, count() AS rows, min(_offset) AS first, \
+                 max(_offset) AS last FROM record_raw GROUP BY ALL ORDER BY topic, epoch",
+            )
+            .await?;
+        for lane in lanes {
+            let mut rows = 0;
+            for from in (lane.first..=lane.last).step_by(usize::try_from(PAGE)?) {
+                let sql = format!(
+                    "SELECT {} FROM record_raw WHERE _topic = {} AND _epoch = {} \
+                     AND _offset BETWEEN {from} AND {} ORDER BY _partition, _offset",
+                    Row::COLUMNS,
+                    literal(&lane.topic),
+                    literal(&lane.epoch),
+                    from.saturating_add(PAGE - 1),
+                );
+                self.clickhouse
+                    .each(&sql, |row| {
+                        rows += 1;
+                        take(row);
+                        Ok(())
+                    })
+                    .await?;
+            }
+            ensure!(
+                rows == lane.rows,
+                "`{}`: {rows} rows were read, {} counted: something still writes",
+                lane.topic,
+                lane.rows
+            );
+        }
+        Ok(())
+    }
+
+    /// The view follows `record_raw` within the same delivery: a short wait is part of the rule.
+    async fn current_state(&self, events: &[Event]) -> anyhow::Result<Findings> {
+        let mut last = Findings::default();
+        let mut moved = Instant::now();
+        loop {
+            let mut findings = Findings::default();
+            for namespace in &self.namespaces {
+                findings.extend(self.current_state_of(namespace, events).await?);
+            }
+            if findings.is_empty() || moved.elapsed() > STANDSTILL / 4 {
+                return Ok(findings);
+            }
+            if findings != last {
+                (last, moved) = (findings, Instant::now());
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    async fn current_state_of(
+        &self,
+        namespace: &str,
+        events: &[Event],
+    ) -> anyhow::Result<Findings> {
+        let (database, name) = namespace.split_once('.').context("a namespace is `db.coll`")?;
+        let collection = self.mongodb.database(database).collection::<RawDocumentBuf>(name);
+        let mut documents = BTreeMap::new();
+        let mut cursor = collection.find(doc! {}).await?;
+        while let Some(document) = cursor.try_next().await? {
+            let id = document.get("_id")?.context("a document without an `_id`")?;
+            let id = contract::doc_id(&doc! { "_id": bson::Bson::try_from(id)? });
+            documents.insert(id, document.into_bytes());
+        }
+        let table = format!("{database}__{name}");
+        let view = identifier(&format!("{table}_current"));
+        let table = identifier(&table);
+        if !events.iter().any(|event| event.namespace() == namespace) {
+            return Ok(Findings::default());
+        }
+        let rows: Vec<CurrentRow> =
+            self.clickhouse.all(&format!("SELECT {} FROM {view}", CurrentRow::COLUMNS)).await?;
+        let mut findings = judge_current(namespace, events, &documents, &rows);
+        let sql = format!(
+            "SELECT count() AS rows FROM {table} WHERE _is_deleted = 1 AND (_bson != '' OR _hash != 0)"
+        );
+        let tombstones: Count = self.clickhouse.one(&sql).await?;
+        if tombstones.rows > 0 {
+            findings.add(Rule::CurrentTombstone, || format!("{table}: {} rows", tombstones.rows));
+        }
+        Ok(findings)
+    }
+}
