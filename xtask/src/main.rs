@@ -1,3 +1,80 @@
-//! Placeholder.
+//! The project's commands: `cargo xtask setup | test | ci | demo | soak`.
+//!
+//! Wires `cargo` and the package clients together and holds no logic of the product. It must stay
+//! quick to compile: what needs servers is in the testkit's binary, which it builds and becomes.
 
-fn main() {}
+mod cargo;
+mod mongod;
+
+use clap::{Args, Parser, Subcommand};
+
+/// The project's commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Command {
+    /// Fetch the servers that demo and tests need, pinned and checked, into the cache folder
+    Setup,
+    /// Fetch the servers, then run every test
+    Test,
+    /// What CI runs: format, lints, docs, and every test; a missing server is a failure
+    Ci,
+    /// Show it: a real MongoDB with live writes, Tailwater, a real ClickHouse
+    Demo(Passed),
+    /// Run long loops that the tests only begin, such as `soak kill --kills 200 --seed 7`
+    #[command(subcommand)]
+    Soak(Soak),
+}
+
+/// Long loops.
+#[derive(Debug, Subcommand)]
+enum Soak {
+    /// Kill Tailwater and its engine at random moments under load, then judge the tables
+    Kill(Passed),
+}
+
+/// Arguments that the testkit's binary reads itself.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+struct Passed {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    arguments: Vec<String>,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Command::parse() {
+        Command::Setup => setup(),
+        Command::Test => {
+            setup()?;
+            cargo::test()
+        }
+        Command::Ci => ci(),
+        Command::Demo(passed) => testkit(&["demo"], &passed),
+        Command::Soak(Soak::Kill(passed)) => testkit(&["soak", "kill"], &passed),
+    }
+}
+
+/// Fetches what is missing; quick when nothing is.
+fn setup() -> anyhow::Result<()> {
+    mongod::install()?;
+    cargo::run(&["run", "--quiet", "--package", "tailwater", "--", "engine", "install"])
+}
+
+fn ci() -> anyhow::Result<()> {
+    cargo::run(&["fmt", "--all", "--check"])?;
+    cargo::run(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    cargo::document()?;
+    setup()?;
+    cargo::test_in_ci()
+}
+
+fn testkit(command: &[&str], passed: &Passed) -> anyhow::Result<()> {
+    setup()?;
+    cargo::run(&["build", "--workspace", "--bins"])?;
+    cargo::become_testkit(command, &passed.arguments)
+}
+
+/// Tells what is done.
+#[expect(clippy::print_stdout, reason = "the one place that prints")]
+fn say(line: &str) {
+    println!("{line}");
+}
