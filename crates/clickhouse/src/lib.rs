@@ -1,1 +1,14 @@
-//! ClickHouse as a target: client, tables, read-back.
+//! ClickHouse as a target: a connection, tables made and checked, blocks inserted under tokens,
+//! rows read back.
+//!
+//! It speaks HTTP to any ClickHouse; nothing in it knows the embedded engine.
+
+pub mod classify;
+pub mod connection;
+pub mod schema;
+pub mod tables;
+pub mod to_rows;
+
+pub use connection::{Connection, Endpoint};
+pub use tables::Tables;
+pub use to_rows::ToRows;

@@ -82,7 +82,9 @@ impl ErrorKind {
             Self::WrongHistory => {
                 "restore the state folder that belongs to these tables, or use another database"
             }
-            Self::InUse => "stop the other process, or give this one a folder and a port of its own",
+            Self::InUse => {
+                "stop the other process, or give this one a folder and a port of its own"
+            }
             Self::Corrupt => "restore the file from a backup; nothing was changed",
             Self::Storage => "free or enlarge the disk, then start again; nothing is lost",
             Self::Refused => "look at the rejected data; nothing was skipped",

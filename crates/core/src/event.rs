@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use crate::bson::{Doc, Value};
+use crate::bson::{BsonError, Doc, Value};
 use crate::position::Millis;
 use crate::token::{self, ClusterTime, TokenFront};
 use crate::{Error, ErrorKind, Result};
@@ -134,6 +134,14 @@ impl ChangeEvent {
         &self.bytes
     }
 
+    /// The whole event as a document.
+    ///
+    /// # Errors
+    /// None: its bounds were checked while indexing.
+    pub fn document(&self) -> Result<Doc<'_>, BsonError> {
+        Doc::new(&self.bytes)
+    }
+
     /// The resume token, a document.
     pub fn token(&self) -> &[u8] {
         self.slice(self.token)
@@ -161,17 +169,17 @@ impl ChangeEvent {
 
     /// The document key; `None` for events that concern no document.
     pub fn document_key(&self) -> Option<Doc<'_>> {
-        self.document(self.document_key)
+        self.inner(self.document_key)
     }
 
     /// The post-image, where there is one.
     pub fn full_document(&self) -> Option<Doc<'_>> {
-        self.document(self.full_document)
+        self.inner(self.full_document)
     }
 
     /// The pre-image, where there is one.
     pub fn before(&self) -> Option<Doc<'_>> {
-        self.document(self.before)
+        self.inner(self.before)
     }
 
     /// When the event happened, in the cluster's own time.
@@ -209,7 +217,7 @@ impl ChangeEvent {
         &self.bytes[span.range()]
     }
 
-    fn document(&self, span: Span) -> Option<Doc<'_>> {
+    fn inner(&self, span: Span) -> Option<Doc<'_>> {
         match span.start == span.end {
             true => None,
             // Its bounds were checked while indexing.

@@ -26,7 +26,7 @@ mod tree;
 
 pub use scalar::Dates;
 
-use crate::bson::{BsonError, Doc, Value, MAX_DEPTH};
+use crate::bson::{BsonError, Doc, MAX_DEPTH, Value};
 use crate::native::Column;
 use dynamic::Failure;
 use tree::{Cursor, Tree};

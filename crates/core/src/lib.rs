@@ -12,6 +12,7 @@ pub mod event;
 pub mod json_column;
 pub mod native;
 pub mod position;
+pub mod rows;
 pub mod sql;
 pub mod table;
 pub mod token;

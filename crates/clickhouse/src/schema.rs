@@ -1,0 +1,233 @@
+//! Schema: makes the tables that are missing, and refuses those that cannot give exactly-once.
+//!
+//! It never alters a table; it says the statement that would.
+
+use serde::Deserialize;
+use tailwater_core::sql::literal;
+use tailwater_core::table::{self, Column, TableName};
+use tailwater_core::{Error, ErrorKind, Result};
+use tracing::info;
+
+use crate::Connection;
+
+/// The first version that reads flattened JSON in Native blocks.
+const OLDEST_SERVER: (u32, u32) = (25, 6);
+
+/// Makes and checks the tables of a run: the event table and one current state per namespace.
+///
+/// # Errors
+/// `Unsuitable`, with the statement that mends the table.
+pub async fn prepare(
+    connection: &Connection,
+    records: &TableName,
+    namespaces: &[(String, String)],
+) -> Result<()> {
+    check_version(connection).await?;
+    let database = connection.database();
+    let window = table::DEFAULT_DEDUPLICATION_WINDOW;
+    make(connection, records, &table::create_records(database, records, window)).await?;
+    check_columns(connection, records, table::RECORD_COLUMNS).await?;
+    check_event_table(connection, records).await?;
+    let mut seen: Vec<(TableName, &(String, String))> = Vec::new();
+    for namespace in namespaces {
+        let (db, coll) = namespace;
+        let current = TableName::current(db, coll);
+        if let Some((_, other)) =
+            seen.iter().find(|(name, other)| *name == current && *other != namespace)
+        {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "`{db}.{coll}` and `{}.{}` would share the table `{current}`",
+                    other.0, other.1
+                ),
+            )
+            .with_hint("watch them in two runs with two ClickHouse databases"));
+        }
+        make(connection, &current, &table::create_current(database, &current)).await?;
+        check_columns(connection, &current, table::CURRENT_COLUMNS).await?;
+        check_current_table(connection, &current).await?;
+        make(connection, &current.view(), &table::create_current_view(database, &current)).await?;
+        seen.push((current, namespace));
+    }
+    Ok(())
+}
+
+async fn make(connection: &Connection, table: &TableName, statement: &str) -> Result<()> {
+    connection.execute(statement, &format!("cannot create the table `{table}`")).await
+}
+
+async fn check_version(connection: &Connection) -> Result<()> {
+    let version =
+        connection.text("SELECT version()", "cannot ask ClickHouse for its version").await?;
+    let mut numbers = version.split('.').map(|part| part.parse::<u32>().ok());
+    let (major, minor) = (numbers.next().flatten(), numbers.next().flatten());
+    info!(version, url = %connection.endpoint().url, "connected to clickhouse");
+    match (major, minor) {
+        (Some(major), Some(minor)) if (major, minor) >= OLDEST_SERVER => Ok(()),
+        _ => {
+            let (major, minor) = OLDEST_SERVER;
+            Err(Error::new(
+                ErrorKind::Unsuitable,
+                format!("ClickHouse {version} cannot take JSON columns as Native blocks"),
+            )
+            .with_hint(format!("use ClickHouse {major}.{minor} or newer")))
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct ColumnRow {
+    name: String,
+    r#type: String,
+}
+
+async fn check_columns(
+    connection: &Connection,
+    table: &TableName,
+    wanted: &'static [Column],
+) -> Result<()> {
+    let database = connection.database();
+    let sql = format!(
+        "SELECT name, type FROM system.columns WHERE database = {} AND table = {}",
+        literal(database),
+        literal(table.as_str()),
+    );
+    let what = format!("cannot read the columns of `{table}`");
+    let found: Vec<ColumnRow> = connection.rows(&sql, &what).await?;
+    for column @ (name, kind) in wanted {
+        match found.iter().find(|found| found.name == *name) {
+            Some(found) if compatible(&found.r#type, kind) => {}
+            Some(found) => {
+                return Err(Error::new(
+                    ErrorKind::Unsuitable,
+                    format!("column `{name}` of `{table}` is {}, not {kind}", found.r#type),
+                )
+                .with_hint("rename the table or the column; Tailwater makes a fitting one"));
+            }
+            None => {
+                return Err(Error::new(
+                    ErrorKind::Unsuitable,
+                    format!("the table `{table}` has no column `{name}`"),
+                )
+                .with_hint(format!("run: {}", table::add_column(database, table, *column))));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A user may give a JSON column hints, and a string column another dictionary.
+fn compatible(found: &str, wanted: &str) -> bool {
+    let plain = |kind: &str| {
+        kind.strip_prefix("LowCardinality(")
+            .and_then(|k| k.strip_suffix(')'))
+            .unwrap_or(kind)
+            .to_owned()
+    };
+    found == wanted
+        || plain(found) == plain(wanted)
+        || (wanted == "JSON" && found.starts_with("JSON("))
+}
+
+#[derive(Debug, Deserialize)]
+struct EngineRow {
+    engine: String,
+    engine_full: String,
+}
+
+async fn engine(connection: &Connection, table: &TableName) -> Result<EngineRow> {
+    let sql = format!(
+        "SELECT engine, engine_full FROM system.tables WHERE database = {} AND name = {}",
+        literal(connection.database()),
+        literal(table.as_str()),
+    );
+    let what = format!("cannot read the engine of `{table}`");
+    let rows: Vec<EngineRow> = connection.rows(&sql, &what).await?;
+    rows.into_iter()
+        .next()
+        .ok_or_else(|| Error::new(ErrorKind::Unsuitable, format!("{what}: it is gone")))
+}
+
+async fn check_event_table(connection: &Connection, table: &TableName) -> Result<()> {
+    let EngineRow { engine, engine_full } = engine(connection, table).await?;
+    let setting = match engine.as_str() {
+        "MergeTree" => "non_replicated_deduplication_window",
+        "ReplicatedMergeTree" | "SharedMergeTree" => "replicated_deduplication_window",
+        other => {
+            return Err(Error::new(
+                ErrorKind::Unsuitable,
+                format!("the table `{table}` has the engine {other}, which may drop or merge rows"),
+            )
+            .with_hint("rename it; Tailwater makes a MergeTree"));
+        }
+    };
+    let window = match setting_of(&engine_full, setting) {
+        Some(window) => window,
+        None => {
+            let sql = format!(
+                "SELECT value FROM system.merge_tree_settings WHERE name = {}",
+                literal(setting)
+            );
+            let value = connection.text(&sql, "cannot read ClickHouse's table settings").await?;
+            value.parse().unwrap_or(0)
+        }
+    };
+    if window == 0 {
+        let mend =
+            table::set_window(connection.database(), table, table::DEFAULT_DEDUPLICATION_WINDOW);
+        return Err(Error::new(
+            ErrorKind::Unsuitable,
+            format!("the table `{table}` has no deduplication window: a repeated insert would stay twice"),
+        )
+        .with_hint(format!("run: {mend}")));
+    }
+    Ok(())
+}
+
+async fn check_current_table(connection: &Connection, table: &TableName) -> Result<()> {
+    let EngineRow { engine, engine_full } = engine(connection, table).await?;
+    if engine.ends_with("ReplacingMergeTree") && engine_full.contains("_version, _is_deleted") {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Unsuitable,
+        format!("the table `{table}` is not a ReplacingMergeTree(_version, _is_deleted)"),
+    )
+    .with_hint("rename it; Tailwater makes a fitting one"))
+}
+
+/// The value of a setting in `… SETTINGS name = 1, other = 2`.
+fn setting_of(engine_full: &str, name: &str) -> Option<u64> {
+    let settings = engine_full.split_once(" SETTINGS ")?.1;
+    let value =
+        settings.split(", ").find_map(|setting| setting.strip_prefix(name)?.strip_prefix(" = "))?;
+    value.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_is_found_by_its_whole_name() {
+        let full = "MergeTree ORDER BY ts SETTINGS replicated_deduplication_window = 5, \
+                    non_replicated_deduplication_window = 100, index_granularity = 8192";
+        assert_eq!(setting_of(full, "non_replicated_deduplication_window"), Some(100));
+        assert_eq!(setting_of(full, "replicated_deduplication_window"), Some(5));
+        assert_eq!(setting_of(full, "window"), None);
+        assert_eq!(setting_of("MergeTree ORDER BY ts", "window"), None);
+    }
+
+    #[test]
+    fn types_that_hold_the_same_values_fit() {
+        for (found, wanted, fits) in [
+            ("String", "LowCardinality(String)", true),
+            ("JSON(a Int64)", "JSON", true),
+            ("Object('json')", "JSON", false),
+            ("DateTime", "DateTime64(3, 'UTC')", false),
+        ] {
+            assert_eq!(compatible(found, wanted), fits, "{found} for {wanted}");
+        }
+    }
+}

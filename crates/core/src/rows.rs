@@ -1,0 +1,388 @@
+//! Rows: change events as blocks of the event table and of the current-state tables.
+//!
+//! ```text
+//!   event ─┬─▶ record_raw            every event but `invalidate`, once
+//!          └─▶ <db>__<coll>          the newest image, or a tombstone; may come again
+//! ```
+//!
+//! The values are a contract (`docs/columns.md`). The same events always make the same plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hasher as _;
+
+use bytes::Bytes;
+use twox_hash::XxHash64;
+
+use crate::event::ChangeEvent;
+use crate::json_column::{Dates, JsonColumn};
+use crate::native::{self, DateTime64, Numbers, Strings};
+use crate::position::{Epoch, LaneId, Millis, Plan, Seq};
+use crate::table::{self, TableName};
+use crate::{Error, ErrorKind, Result, doc_id, ejson};
+
+/// Where rows go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// The event table.
+    pub records: TableName,
+}
+
+/// Rows of one table in the form in which they travel.
+#[derive(Debug, Clone)]
+pub struct Block {
+    /// The table.
+    pub table: TableName,
+    /// The columns, in the order of the block.
+    pub columns: &'static [table::Column],
+    /// How many rows.
+    pub rows: u64,
+    /// The Native block.
+    pub bytes: Bytes,
+}
+
+/// What one part writes, and what it was made of.
+#[derive(Debug)]
+pub struct Rows {
+    /// What is declared before any of it is written.
+    pub plan: Plan,
+    /// Rows that must come once.
+    pub append: Vec<Block>,
+    /// Rows of which a version tells which one counts.
+    pub upsert: Vec<Block>,
+    origin: Origin,
+}
+
+#[derive(Debug)]
+struct Origin {
+    lane: LaneId,
+    epoch: Epoch,
+    first: Seq,
+    events: Vec<ChangeEvent>,
+}
+
+impl Rows {
+    /// Encodes the events of one lane, the first of which has the number `first`.
+    ///
+    /// # Errors
+    /// `Refused` when an event's document is not BSON.
+    pub fn encode(
+        layout: &Layout,
+        lane: LaneId,
+        epoch: Epoch,
+        first: Seq,
+        events: Vec<ChangeEvent>,
+    ) -> Result<Self> {
+        let origin = Origin { lane, epoch, first, events };
+        let append = origin.append(layout, |_| true)?;
+        let plan = origin.plan(&append);
+        let upsert = origin.upsert()?;
+        Ok(Self { plan, append, upsert, origin })
+    }
+
+    /// Encodes once more just the rows of the event table that have these offsets.
+    ///
+    /// # Errors
+    /// As `encode`.
+    pub fn only(&self, layout: &Layout, offsets: &BTreeSet<u64>) -> Result<Vec<Block>> {
+        self.origin.append(layout, |seq| offsets.contains(&seq.0))
+    }
+
+    /// The offsets that the event table has when the part is there as a whole.
+    pub fn offsets(&self) -> impl Iterator<Item = u64> {
+        self.origin.numbered().filter(|(_, event)| has_row(event)).map(|(seq, _)| seq.0)
+    }
+}
+
+/// An `invalidate` only ends a stream; everything else is a change.
+fn has_row(event: &ChangeEvent) -> bool {
+    !event.is_invalidate()
+}
+
+impl Origin {
+    fn numbered(&self) -> impl Iterator<Item = (Seq, &ChangeEvent)> {
+        (0..).map(|index| self.first.plus(index)).zip(&self.events)
+    }
+
+    fn plan(&self, append: &[Block]) -> Plan {
+        let mut digest = XxHash64::with_seed(0);
+        for event in &self.events {
+            digest.write(event.token_data());
+            digest.write_u8(0);
+        }
+        let times = || self.events.iter().filter(|event| has_row(event)).map(ChangeEvent::ts);
+        Plan {
+            ts_min: times().min().unwrap_or(Millis(0)),
+            ts_max: times().max().unwrap_or(Millis(0)),
+            rows: append.iter().map(|block| (block.table.to_string(), block.rows)).collect(),
+            digest: digest.finish(),
+        }
+    }
+
+    fn append(&self, layout: &Layout, keep: impl Fn(Seq) -> bool) -> Result<Vec<Block>> {
+        let mut records = Records::new(self);
+        for (seq, event) in self.numbered() {
+            if has_row(event) && keep(seq) {
+                records.push(seq, event)?;
+            }
+        }
+        if records.rows == 0 {
+            return Ok(Vec::new());
+        }
+        Ok(vec![records.finish(layout)?])
+    }
+
+    fn upsert(&self) -> Result<Vec<Block>> {
+        let mut tables: BTreeMap<(&[u8], &[u8]), Current> = BTreeMap::new();
+        for event in &self.events {
+            if event.document_key().is_none() || event.is_superseded() {
+                continue;
+            }
+            let table = tables.entry((event.db(), event.coll())).or_default();
+            table.push(event, self.lane.partition())?;
+        }
+        tables
+            .into_iter()
+            .map(|((db, coll), rows)| rows.finish(TableName::current(text(db)?, text(coll)?)))
+            .collect()
+    }
+}
+
+/// The columns of the event table.
+struct Records {
+    ts: Numbers<DateTime64>,
+    event_type: Strings,
+    source: Strings,
+    ns_db: Strings,
+    ns_coll: Strings,
+    idempotency_key: Strings,
+    tags: JsonColumn,
+    attrs: JsonColumn,
+    doc_id: Strings,
+    op: Strings,
+    version: Numbers<u128>,
+    raw: Strings,
+    superseded: Numbers<bool>,
+    topic: Strings,
+    partition: Numbers<u32>,
+    offset: Numbers<u64>,
+    epoch: Strings,
+    mapping: Strings,
+    rows: u64,
+    lane_topic: Vec<u8>,
+    lane_partition: u32,
+    lane_epoch: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+impl Records {
+    fn new(origin: &Origin) -> Self {
+        Self {
+            ts: Numbers::default(),
+            event_type: Strings::default(),
+            source: Strings::default(),
+            ns_db: Strings::default(),
+            ns_coll: Strings::default(),
+            idempotency_key: Strings::default(),
+            tags: JsonColumn::new(Dates::Text),
+            attrs: JsonColumn::new(Dates::Text),
+            doc_id: Strings::default(),
+            op: Strings::default(),
+            version: Numbers::default(),
+            raw: Strings::default(),
+            superseded: Numbers::default(),
+            topic: Strings::default(),
+            partition: Numbers::default(),
+            offset: Numbers::default(),
+            epoch: Strings::default(),
+            mapping: Strings::default(),
+            rows: 0,
+            lane_topic: origin.lane.topic().as_bytes().to_vec(),
+            lane_partition: origin.lane.partition(),
+            lane_epoch: origin.epoch.to_string().into_bytes(),
+            scratch: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, seq: Seq, event: &ChangeEvent) -> Result<()> {
+        let malformed = |error| malformed(event).with_source(error);
+        self.scratch.clear();
+        if let Some(key) = event.document_key() {
+            doc_id::write(key, &mut self.scratch).map_err(malformed)?;
+        }
+        let id = &self.scratch;
+        self.raw.push_with(|out| ejson::canonical(event.document()?, out)).map_err(malformed)?;
+        self.tags.begin_row();
+        self.tags.end_row();
+        self.attrs.begin_row();
+        let image = if event.operation_type() == b"delete" {
+            event.before()
+        } else {
+            event.full_document()
+        };
+        if let Some(image) = image {
+            self.attrs.scalars(image).map_err(malformed)?;
+        }
+        self.attrs.end_row();
+        self.ts.push(DateTime64(event.ts().0));
+        self.event_type.push(event.operation_type());
+        self.source.push(b"mongo");
+        self.ns_db.push(event.db());
+        self.ns_coll.push(event.coll());
+        self.idempotency_key
+            .push_with(|out| {
+                idempotency_key(event, id, out);
+                Ok::<(), std::convert::Infallible>(())
+            })
+            .unwrap_or_else(|never| match never {});
+        self.doc_id.push(id);
+        self.op.push(event.operation_type());
+        self.version.push(event.version());
+        self.superseded.push(event.is_superseded());
+        self.topic.push(&self.lane_topic);
+        self.partition.push(self.lane_partition);
+        self.offset.push(seq.0);
+        self.epoch.push(&self.lane_epoch);
+        self.mapping.push(b"");
+        self.rows += 1;
+        Ok(())
+    }
+
+    fn finish(self, layout: &Layout) -> Result<Block> {
+        let columns: [&dyn native::Column; 18] = [
+            &self.ts,
+            &self.event_type,
+            &self.source,
+            &self.ns_db,
+            &self.ns_coll,
+            &self.idempotency_key,
+            &self.tags,
+            &self.attrs,
+            &self.doc_id,
+            &self.op,
+            &self.version,
+            &self.raw,
+            &self.superseded,
+            &self.topic,
+            &self.partition,
+            &self.offset,
+            &self.epoch,
+            &self.mapping,
+        ];
+        block(layout.records.clone(), table::RECORD_COLUMNS, &columns, self.rows)
+    }
+}
+
+fn idempotency_key(event: &ChangeEvent, doc_id: &[u8], out: &mut Vec<u8>) {
+    let mut number = itoa::Buffer::new();
+    out.extend_from_slice(b"mongo:");
+    out.extend_from_slice(event.db());
+    out.push(b'.');
+    out.extend_from_slice(event.coll());
+    out.push(b':');
+    out.extend_from_slice(doc_id);
+    out.push(b':');
+    out.extend_from_slice(event.operation_type());
+    out.push(b':');
+    let time = event.cluster_time();
+    out.extend_from_slice(number.format(time.seconds).as_bytes());
+    out.push(b'.');
+    out.extend_from_slice(number.format(time.increment).as_bytes());
+    if event.txn_op_index() > 0 {
+        out.push(b'.');
+        out.extend_from_slice(number.format(event.txn_op_index()).as_bytes());
+    }
+}
+
+/// The columns of a current-state table.
+#[derive(Debug)]
+struct Current {
+    id: Strings,
+    doc: JsonColumn,
+    bson: Strings,
+    hash: Numbers<u64>,
+    version: Numbers<u128>,
+    is_deleted: Numbers<u8>,
+    partition: Numbers<u32>,
+    rows: u64,
+}
+
+impl Default for Current {
+    fn default() -> Self {
+        Self {
+            id: Strings::default(),
+            doc: JsonColumn::new(Dates::DateTime64),
+            bson: Strings::default(),
+            hash: Numbers::default(),
+            version: Numbers::default(),
+            is_deleted: Numbers::default(),
+            partition: Numbers::default(),
+            rows: 0,
+        }
+    }
+}
+
+impl Current {
+    fn push(&mut self, event: &ChangeEvent, partition: u32) -> Result<()> {
+        let malformed = |error| malformed(event).with_source(error);
+        let Some(key) = event.document_key() else { return Ok(()) };
+        self.id.push_with(|out| doc_id::write(key, out)).map_err(malformed)?;
+        self.doc.begin_row();
+        match event.full_document() {
+            Some(image) => {
+                self.doc.document(image).map_err(malformed)?;
+                self.bson.push(image.as_bytes());
+                self.hash.push(XxHash64::oneshot(0, image.as_bytes()));
+                self.is_deleted.push(0);
+            }
+            None => {
+                self.bson.push(b"");
+                self.hash.push(0);
+                self.is_deleted.push(1);
+            }
+        }
+        self.doc.end_row();
+        self.version.push(event.version());
+        self.partition.push(partition);
+        self.rows += 1;
+        Ok(())
+    }
+
+    fn finish(self, table: TableName) -> Result<Block> {
+        let columns: [&dyn native::Column; 7] = [
+            &self.id,
+            &self.doc,
+            &self.bson,
+            &self.hash,
+            &self.version,
+            &self.is_deleted,
+            &self.partition,
+        ];
+        block(table, table::CURRENT_COLUMNS, &columns, self.rows)
+    }
+}
+
+fn block(
+    table: TableName,
+    columns: &'static [table::Column],
+    data: &[&dyn native::Column],
+    rows: u64,
+) -> Result<Block> {
+    let named: Vec<(&str, &dyn native::Column)> =
+        columns.iter().map(|(name, _)| *name).zip(data.iter().copied()).collect();
+    Ok(Block { table, columns, rows, bytes: native::encode(&named)?.into() })
+}
+
+fn text(name: &[u8]) -> Result<&str> {
+    std::str::from_utf8(name).map_err(|error| {
+        Error::new(ErrorKind::Refused, "a namespace is not UTF-8").with_source(error)
+    })
+}
+
+/// Names the event by its time alone: its values stay out of messages.
+fn malformed(event: &ChangeEvent) -> Error {
+    let time = event.cluster_time();
+    Error::new(
+        ErrorKind::Refused,
+        format!("cannot read the event at cluster time {}.{}", time.seconds, time.increment),
+    )
+}
