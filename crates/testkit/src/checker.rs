@@ -50,6 +50,12 @@ struct Lane {
 }
 
 #[derive(Deserialize)]
+struct First {
+    topic: String,
+    key: String,
+}
+
+#[derive(Deserialize)]
 struct Count {
     rows: u64,
 }
@@ -66,6 +72,7 @@ impl Checker {
             .into_iter()
             .filter(|event| self.namespaces.contains(&event.namespace()))
             .collect();
+        let events = self.since_first_row(events).await;
         self.wait_for_rows(events.len()).await;
 
         let mut judge = EventJudge::new(&events);
@@ -82,6 +89,32 @@ impl Checker {
     pub async fn keys(&self) -> u64 {
         let sql = "SELECT uniqExact(idempotency_key) AS rows FROM record_raw";
         self.clickhouse.one::<Count>(sql).await.map_or(0, |count| count.rows)
+    }
+
+    /// The key at offset 0 of each collection that has rows.
+    pub async fn first_keys(&self) -> BTreeMap<String, String> {
+        let sql = "SELECT _topic AS topic, any(idempotency_key) AS key FROM record_raw \
+                   WHERE _offset = 0 GROUP BY topic";
+        let firsts: Vec<First> = self.clickhouse.all(sql).await.unwrap_or_default();
+        firsts.into_iter().map(|first| (first.topic, first.key)).collect()
+    }
+
+    /// Leaves out what happened in a collection before its first row: when `--start now` begins is
+    /// the product's choice. Where the first row is no event of the truth, nothing is left out.
+    async fn since_first_row(&self, events: Vec<Event>) -> Vec<Event> {
+        let mut firsts = self.first_keys().await;
+        firsts.retain(|_, key| events.iter().any(|event| event.key == *key));
+        let mut kept = Vec::with_capacity(events.len());
+        for event in events {
+            let namespace = event.namespace();
+            if firsts.get(&namespace).is_some_and(|key| *key == event.key) {
+                firsts.remove(&namespace);
+            }
+            if !firsts.contains_key(&namespace) {
+                kept.push(event);
+            }
+        }
+        kept
     }
 
     async fn wait_for_rows(&self, events: usize) {

@@ -10,6 +10,8 @@
 pub mod checker;
 pub mod clickhouse;
 pub mod contract;
+pub mod kill_loop;
+pub mod rig;
 pub mod servers;
 pub mod truth;
 pub mod workload;

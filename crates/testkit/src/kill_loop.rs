@@ -1,0 +1,206 @@
+//! Kills the product, its engine or the server at seeded moments under load, then judges.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use tokio::net::TcpStream;
+
+use crate::checker::Verdict;
+use crate::rig::Rig;
+use crate::servers::Exit;
+use crate::workload::{self, Tally, Workload};
+
+/// How long a settling product may take.
+const SETTLE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What to kill, and how often.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Everything random comes from it.
+    pub seed: u64,
+    /// How many kills.
+    pub kills: u32,
+    /// The collections, `db.coll`, all in one database.
+    pub namespaces: Vec<String>,
+}
+
+impl Plan {
+    /// Two collections.
+    pub fn new(seed: u64, kills: u32) -> Self {
+        Self { seed, kills, namespaces: vec!["ingest.files".into(), "ingest.jobs".into()] }
+    }
+}
+
+/// What a kill hits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    Run,
+    Engine,
+    Both,
+    Mongod,
+}
+
+/// What the loop did, and the verdict.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Kills of `run`, alone.
+    pub run: u32,
+    /// Kills of the engine, alone.
+    pub engine: u32,
+    /// Kills of both at once.
+    pub both: u32,
+    /// Kills of `mongod`.
+    pub mongod: u32,
+    /// How often `run` ended by itself after its engine had been killed.
+    pub gave_up: u32,
+    /// What was written.
+    pub written: Tally,
+    /// The judgement.
+    pub verdict: Verdict,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { run, engine, both, mongod, gave_up, written, verdict } = self;
+        writeln!(
+            f,
+            "killed: run {run}, engine {engine}, both {both}, mongod {mongod}; \
+             ended after its engine: {gave_up}"
+        )?;
+        writeln!(f, "written: {written}")?;
+        write!(f, "{verdict}")
+    }
+}
+
+/// Runs the loop; `tell` hears of each kill. `None`: a server is missing here, skip.
+///
+/// # Errors
+///
+/// When the product ends without being killed, a server fails, or a promise is broken; then the
+/// state folder and the log are kept, and the message says where.
+pub async fn run(
+    binary: &Path,
+    plan: &Plan,
+    mut tell: impl FnMut(&str),
+) -> anyhow::Result<Option<Report>> {
+    let Some(mut rig) = Rig::start(binary, &plan.namespaces).await? else { return Ok(None) };
+    let result = kill_and_judge(&mut rig, plan, &mut tell).await;
+    match result {
+        Ok(report) if report.verdict.is_clean() => Ok(Some(report)),
+        Ok(report) => {
+            let folder = rig.keep();
+            anyhow::bail!("seed {}, see `{}`\n{report}", plan.seed, folder.display())
+        }
+        Err(error) => {
+            let tail = rig.tailwater.log_tail();
+            let folder = rig.keep();
+            Err(error).with_context(|| {
+                format!("seed {}, see `{}`; the log ends:\n{tail}", plan.seed, folder.display())
+            })
+        }
+    }
+}
+
+async fn kill_and_judge(
+    rig: &mut Rig,
+    plan: &Plan,
+    tell: &mut impl FnMut(&str),
+) -> anyhow::Result<Report> {
+    let mut random = StdRng::seed_from_u64(plan.seed);
+    let mut report = Report::default();
+    let mut workload_plan = workload::Plan::new(plan.seed, plan.namespaces.clone());
+    workload_plan.writers = 3;
+    let load = Workload::start(&rig.client, &workload_plan)?;
+    let mut engine_killed = false;
+
+    for number in 1..=plan.kills {
+        // Some kills fall into the start and its recovery, most into the work.
+        let most = if random.random_ratio(1, 3) { 500 } else { 3000 };
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..most))).await;
+        revive(rig, &mut engine_killed, &mut report)?;
+
+        let victim = match random.random_range(0..20) {
+            0..13 => Victim::Run,
+            13..17 => Victim::Engine,
+            17..19 => Victim::Both,
+            _ => Victim::Mongod,
+        };
+        match victim {
+            Victim::Run => {
+                rig.tailwater.kill()?;
+                report.run += 1;
+            }
+            Victim::Engine => {
+                engine_killed |= rig.tailwater.kill_engine()?;
+                report.engine += 1;
+            }
+            Victim::Both => {
+                rig.tailwater.kill_engine()?;
+                rig.tailwater.kill()?;
+                report.both += 1;
+            }
+            Victim::Mongod => {
+                rig.mongod.kill()?;
+                rig.mongod.start_again().await?;
+                report.mongod += 1;
+            }
+        }
+        if matches!(victim, Victim::Run | Victim::Both) {
+            rig.start_again()?;
+            engine_killed = false;
+        }
+        let keys = rig.checker.keys().await;
+        tell(&format!(
+            "kill {number}/{}: {victim:?}; {} changes, {keys} in ClickHouse when it answers",
+            plan.kills,
+            rig.truth.len().await
+        ));
+    }
+
+    report.written = load.stop().await.context("the workload")?;
+    tell(&format!("stopped writing: {}; catching up", report.written));
+    let events = rig.truth.up_to_now().await?;
+    // An engine that has just been killed may still take `run` with it.
+    let checker = rig.checker.clone();
+    let caught_up = checker.check(events);
+    tokio::pin!(caught_up);
+    report.verdict = loop {
+        tokio::select! {
+            verdict = &mut caught_up => break verdict?,
+            () = tokio::time::sleep(Duration::from_millis(200)) => {}
+        }
+        if rig.tailwater.ended()?.is_some() {
+            revive(rig, &mut engine_killed, &mut report)?;
+        }
+    };
+    settle(rig).await?;
+    Ok(report)
+}
+
+/// Starts `run` again if it has ended, which it may only because its engine was killed.
+fn revive(rig: &mut Rig, engine_killed: &mut bool, report: &mut Report) -> anyhow::Result<()> {
+    if let Some(exit) = rig.tailwater.ended()? {
+        ensure!(*engine_killed, "`run` ended by itself with {exit:?}");
+        report.gave_up += 1;
+        rig.start_again()?;
+        *engine_killed = false;
+    }
+    Ok(())
+}
+
+/// Terminates `run`: it must end with 0 and take its engine along.
+async fn settle(rig: &mut Rig) -> anyhow::Result<()> {
+    let exit = rig.tailwater.terminate(SETTLE_DEADLINE).await?;
+    ensure!(exit == Exit::Code(0), "`run` ended with {exit:?} after SIGTERM");
+    let listen = rig.arguments.listen;
+    let gone = async {
+        while TcpStream::connect(("127.0.0.1", listen)).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(SETTLE_DEADLINE, gone).await.context("the engine has outlived `run`")
+}

@@ -1,0 +1,130 @@
+//! Everything at once: a server, the truth, the product, and the checker between them.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use bson::{Document, doc};
+use mongodb::Client;
+
+use crate::checker::{Checker, Verdict};
+use crate::clickhouse::ClickHouse;
+use crate::servers::{Mongod, Needed, RunArguments, Tailwater, free_port};
+use crate::truth::Truth;
+
+/// How long the first row may take, on the slowest machine.
+const FIRST_ROW_DEADLINE: Duration = Duration::from_secs(120);
+
+/// A replica set and a `tailwater run` that copies some of its collections.
+#[derive(Debug)]
+pub struct Rig {
+    /// The product. First, so that it ends before the server does.
+    pub tailwater: Tailwater,
+    /// The server.
+    pub mongod: Mongod,
+    /// A client of the server.
+    pub client: Client,
+    /// The independent stream.
+    pub truth: Truth,
+    /// The judge.
+    pub checker: Checker,
+    /// What `tailwater run` was started with.
+    pub arguments: RunArguments,
+    binary: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+impl Rig {
+    /// Starts everything and waits until each collection's changes arrive. The collections must be
+    /// in one database. `None`: a server is missing here, skip.
+    ///
+    /// # Errors
+    ///
+    /// When something does not start, or no row arrives.
+    pub async fn start(binary: &Path, namespaces: &[String]) -> anyhow::Result<Option<Self>> {
+        if Needed::Libchdb.find()?.is_none() {
+            return Ok(None);
+        }
+        let Some(mongod) = Mongod::start().await? else { return Ok(None) };
+        let client = mongod.client().await?;
+        let (database, _) =
+            namespaces.first().and_then(|name| name.split_once('.')).context("no collection")?;
+        let truth = Truth::start(&client, database).await?;
+        let folder = tempfile::Builder::new().prefix("tailwater-rig-").tempdir()?;
+        let arguments = RunArguments {
+            source: mongod.uri(),
+            collections: namespaces.to_vec(),
+            state: folder.path().join("state"),
+            listen: free_port()?,
+            http: free_port()?,
+        };
+        let log = folder.path().join("run.log");
+        let tailwater = Tailwater::start(binary, &arguments.to_vec(), &log)?;
+        let checker = Checker {
+            mongodb: client.clone(),
+            clickhouse: ClickHouse::new(
+                &format!("http://127.0.0.1:{}", arguments.listen),
+                "default",
+            ),
+            namespaces: namespaces.to_vec(),
+        };
+        let binary = binary.to_owned();
+        let mut rig = Self { tailwater, mongod, client, truth, checker, arguments, binary, folder };
+        rig.warm_up().await?;
+        Ok(Some(rig))
+    }
+
+    /// Starts the product again with the same arguments. The one before must have ended.
+    ///
+    /// # Errors
+    ///
+    /// When the process cannot be started.
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
+        let log = self.folder.path().join("run.log");
+        self.tailwater = Tailwater::start(&self.binary, &self.arguments.to_vec(), &log)?;
+        Ok(())
+    }
+
+    /// Writes documents until each collection has a row: `--start now` begins at a moment that only
+    /// the product knows. The judged truth begins with the first row.
+    async fn warm_up(&mut self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        for number in 0.. {
+            let firsts = self.checker.first_keys().await;
+            if firsts.len() == self.checker.namespaces.len() {
+                return Ok(());
+            }
+            self.tailwater.expect_running()?;
+            if started.elapsed() > FIRST_ROW_DEADLINE {
+                bail!("no row after {FIRST_ROW_DEADLINE:?}:\n{}", self.tailwater.log_tail());
+            }
+            for namespace in &self.checker.namespaces {
+                if firsts.contains_key(namespace) {
+                    continue;
+                }
+                let (database, name) = namespace.split_once('.').context("it is `db.coll`")?;
+                let collection = self.client.database(database).collection::<Document>(name);
+                collection.insert_one(doc! { "_id": format!("warm-up {number}") }).await?;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until everything that was written has arrived, and judges it. Nothing may be written
+    /// meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When a server does not answer.
+    pub async fn judge(&mut self) -> anyhow::Result<Verdict> {
+        let events = self.truth.up_to_now().await?;
+        self.tailwater.expect_running()?;
+        self.checker.check(events).await
+    }
+
+    /// Keeps the state folder and the log for a look after a failure, and tells where they are.
+    pub fn keep(self) -> PathBuf {
+        self.folder.keep()
+    }
+}
