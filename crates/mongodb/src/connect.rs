@@ -10,6 +10,7 @@ use tailwater_core::{Error, ErrorKind, Result};
 use tracing::info;
 
 use crate::classify::{Phase, STANDALONE_HINT, classify};
+use crate::streams::Start;
 
 /// A MongoDB that answered once.
 #[derive(Debug, Clone)]
@@ -65,8 +66,20 @@ impl Server {
         Ok(server)
     }
 
+    /// The time at which streams without a checkpoint begin.
+    ///
+    /// # Errors
+    /// Those of asking the server; `Unsuitable` when it cannot tell.
+    pub async fn resolve(&self, start: Start) -> Result<Timestamp> {
+        match start {
+            Start::Now => self.now().await,
+            Start::Oldest => self.oldest().await,
+            Start::At(seconds) => Ok(Timestamp { time: seconds, increment: 0 }),
+        }
+    }
+
     /// The moment just behind everything that has happened so far.
-    pub(crate) async fn now(&self) -> Result<Timestamp> {
+    async fn now(&self) -> Result<Timestamp> {
         let what = "cannot ask MongoDB for its time";
         let reply = self
             .client
@@ -85,7 +98,7 @@ impl Server {
     }
 
     /// The oldest moment that the oplog still holds.
-    pub(crate) async fn oldest(&self) -> Result<Timestamp> {
+    async fn oldest(&self) -> Result<Timestamp> {
         let what = "cannot read the start of the oplog";
         let oplog = self.client.database("local").collection::<Document>("oplog.rs");
         let first = oplog

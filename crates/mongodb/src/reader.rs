@@ -127,11 +127,11 @@ impl Reader {
         })?;
         let bytes = batch.as_raw_document().as_bytes();
         let share = self.budget.take(bytes.len().saturating_mul(ENCODED_FACTOR)).await;
-        let (events, token, time) = unpack(Bytes::copy_from_slice(bytes))?;
+        let (events, token) = unpack(Bytes::copy_from_slice(bytes))?;
         if let Some(token) = token {
             self.at = Bookmark::After(token);
         }
-        self.vitals.heard(&self.lane, events.len() as u64, time);
+        self.vitals.heard(&self.lane, events.len() as u64);
         Ok(Some(Reply { events, after: self.at.clone(), share }))
     }
 }
@@ -153,19 +153,17 @@ async fn open(server: &Server, lane: &LaneId, watch: &Watch, at: &Bookmark) -> R
     })
 }
 
-/// Takes a reply apart: its events, the token behind them, and the server's time in seconds.
-fn unpack(reply: Bytes) -> Result<(Vec<ChangeEvent>, Option<RawDocumentBuf>, u32)> {
+/// Takes a reply apart: its events, and the token behind them.
+fn unpack(reply: Bytes) -> Result<(Vec<ChangeEvent>, Option<RawDocumentBuf>)> {
     let malformed = |error| {
         Error::new(ErrorKind::Unreachable, "MongoDB sent a reply that is not BSON")
             .with_source(error)
     };
     let mut events = Vec::new();
     let mut post_batch_token = None;
-    let mut time = 0;
     for element in Doc::new(&reply).map_err(malformed)?.elements() {
         let element = element.map_err(malformed)?;
         match (element.key, element.value) {
-            (b"operationTime", Value::Timestamp { t, .. }) => time = t,
             (b"cursor", Value::Document(cursor)) => {
                 for element in cursor.elements() {
                     let element = element.map_err(malformed)?;
@@ -196,5 +194,5 @@ fn unpack(reply: Bytes) -> Result<(Vec<ChangeEvent>, Option<RawDocumentBuf>, u32
         Error::new(ErrorKind::Unreachable, "MongoDB sent a resume token that is not BSON")
             .with_source(error)
     })?;
-    Ok((events, token, time))
+    Ok((events, token))
 }

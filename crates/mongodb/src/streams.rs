@@ -72,7 +72,7 @@ const CHANNEL: usize = 64;
 #[derive(Debug)]
 pub struct Streams {
     server: Server,
-    start: Start,
+    start: Timestamp,
     budget: Budget,
     vitals: Vitals,
     lanes: Vec<Lane>,
@@ -103,11 +103,11 @@ struct Heard {
 }
 
 impl Streams {
-    /// One stream for each thing to watch.
+    /// One stream for each thing to watch; those without a checkpoint begin at `start`.
     pub fn new(
         server: Server,
         watches: Vec<Watch>,
-        start: Start,
+        start: Timestamp,
         budget: Budget,
         vitals: Vitals,
     ) -> Self {
@@ -237,12 +237,7 @@ impl Source for Streams {
     }
 
     async fn origin(&mut self, _lane: &LaneId) -> Result<Position> {
-        let time = match self.start {
-            Start::Now => self.server.now().await?,
-            Start::Oldest => self.server.oldest().await?,
-            Start::At(seconds) => Timestamp { time: seconds, increment: 0 },
-        };
-        Ok(Position { seq: Seq::ZERO, cursor: Bookmark::At(time).encode() })
+        Ok(Position { seq: Seq::ZERO, cursor: Bookmark::At(self.start).encode() })
     }
 
     fn seek(&mut self, lane: &LaneId, epoch: Epoch, position: &Position) -> Result<()> {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tailwater_core::position::LaneId;
+use tailwater_core::position::{LaneId, Millis};
 
 /// Shared by the ends, the delivery and the HTTP endpoint.
 #[derive(Debug, Clone, Default)]
@@ -27,10 +27,8 @@ pub struct Pulse {
     pub heard_at: Option<Instant>,
     /// Since when there are events that are read and not delivered.
     pub behind_since: Option<Instant>,
-    /// The server's time at its last answer, in seconds since 1970.
-    pub source_time: u32,
-    /// The cluster time of the last event that was delivered, in seconds since 1970.
-    pub delivered_time: u32,
+    /// The newest `ts` that was delivered, in seconds since 1970.
+    pub delivered_time: f64,
 }
 
 /// Longer than any pause between attempts, and than the idle wait of a stream.
@@ -38,12 +36,11 @@ pub const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 
 impl Vitals {
     /// The source answered, with `events` of them.
-    pub fn heard(&self, lane: &LaneId, events: u64, source_time: u32) {
+    pub fn heard(&self, lane: &LaneId, events: u64) {
         self.update(lane, |pulse| {
             let now = Instant::now();
             pulse.heard_at = Some(now);
             pulse.read += events;
-            pulse.source_time = pulse.source_time.max(source_time);
             if pulse.behind_since.is_none() && pulse.read > pulse.delivered {
                 pulse.behind_since = Some(now);
             }
@@ -55,10 +52,11 @@ impl Vitals {
         self.update(lane, |pulse| pulse.read_failures += 1);
     }
 
-    /// `events` more are delivered.
-    pub fn delivered(&self, lane: &LaneId, events: u64) {
+    /// `events` more are delivered, the newest of them of the time `newest`.
+    pub fn delivered(&self, lane: &LaneId, events: u64, newest: Millis) {
         self.update(lane, |pulse| {
             pulse.delivered += events;
+            pulse.delivered_time = newest.0 as f64 / 1000.0;
             pulse.behind_since = (pulse.read > pulse.delivered).then(Instant::now);
         });
     }
@@ -110,12 +108,12 @@ mod tests {
     #[test]
     fn a_lane_that_delivered_all_it_read_is_not_behind() {
         let (vitals, lane) = (Vitals::default(), LaneId::stream("a.b"));
-        vitals.heard(&lane, 3, 9);
+        vitals.heard(&lane, 3);
         assert!(vitals.snapshot()[&lane].behind_since.is_some());
-        vitals.delivered(&lane, 3);
+        vitals.delivered(&lane, 3, Millis(9500));
         let pulse = &vitals.snapshot()[&lane];
         assert!(pulse.behind_since.is_none());
-        assert_eq!((pulse.read, pulse.delivered, pulse.source_time), (3, 3, 9));
+        assert_eq!((pulse.read, pulse.delivered, pulse.delivered_time), (3, 3, 9.5));
         assert!(vitals.complaints().is_empty());
     }
 }

@@ -170,9 +170,10 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         let vitals = self.vitals.clone();
         let checkpoint = self.checkpoint(lane)?;
         debug_assert!(next.seq >= checkpoint.next.seq, "progress never moves backwards");
-        vitals.delivered(lane, next.seq.0 - checkpoint.next.seq.0);
+        if let Some(intent) = checkpoint.pending.take() {
+            vitals.delivered(lane, intent.range.count(), intent.plan.ts_max);
+        }
         checkpoint.next = next;
-        checkpoint.pending = None;
         self.unsaved = true;
         Ok(())
     }

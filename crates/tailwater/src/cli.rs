@@ -7,13 +7,13 @@ use crate::commands::{engine, query, run};
 /// Keeps ClickHouse in step with MongoDB, losing nothing and duplicating nothing.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Flags that every command takes.
     #[command(flatten)]
-    pub global: Global,
+    pub(crate) global: Global,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 const EXAMPLES: &str = "\
@@ -24,18 +24,18 @@ Examples:
 
 /// Flags that every command takes.
 #[derive(Debug, Args)]
-pub struct Global {
+pub(crate) struct Global {
     /// The least severe lines to log: error, warn, info, debug, trace, or a filter such as `tailwater_mongodb=debug`
     #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
-    pub log_level: String,
+    pub(crate) log_level: String,
     /// How log lines look
     #[arg(long, global = true, value_enum, default_value = "text")]
-    pub log_format: LogFormat,
+    pub(crate) log_format: LogFormat,
 }
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// One readable line each.
     Text,
     /// One JSON object a line.
@@ -44,7 +44,7 @@ pub enum LogFormat {
 
 /// What `tailwater` can do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Copy every change of MongoDB into ClickHouse until stopped
     Run(run::Run),
     /// Ask ClickHouse, or the embedded engine, one question

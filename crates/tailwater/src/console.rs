@@ -1,6 +1,5 @@
 //! The only place that prints: results to stdout, errors to stderr.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use tailwater_core::{Error, ErrorKind};
@@ -21,22 +20,14 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         text.push_str(&line);
         seen.push_str(&line);
     }
-    let known = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<Error>());
+    let known = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
     if let Some(known) = known {
         text.push_str("\nhint: ");
         text.push_str(known.hint());
     }
     text.push('\n');
     write_to(&mut std::io::stderr(), text.as_bytes());
-    ExitCode::from(
-        if known.is_some_and(|known| known.kind() == ErrorKind::Bug) {
-            3
-        } else {
-            1
-        },
-    )
+    ExitCode::from(if known.is_some_and(|known| known.kind() == ErrorKind::Bug) { 3 } else { 1 })
 }
 
 /// Writes a result to stdout.

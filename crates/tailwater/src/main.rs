@@ -6,6 +6,8 @@
 mod cli;
 mod commands;
 mod console;
+mod http;
+mod signals;
 mod telemetry;
 
 use std::process::ExitCode;
@@ -28,15 +30,10 @@ fn main() -> ExitCode {
 
 fn start(cli: Cli) -> anyhow::Result<()> {
     // One provider for every TLS connection of the process; a second call would be refused.
-    if rustls::crypto::aws_lc_rs::default_provider()
-        .install_default()
-        .is_err()
-    {
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         anyhow::bail!("the TLS provider was installed twice");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(commands::dispatch(cli));
     // A blocking read (stdin of the engine) must not hold the exit.
     runtime.shutdown_background();
