@@ -37,11 +37,35 @@ impl ClickHouse {
     pub async fn each<T: DeserializeOwned>(
         &self,
         sql: &str,
+        row: impl FnMut(T) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.lines(sql, "JSONEachRow", row).await
+    }
+
+    /// Runs a query and collects its rows as arrays.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClickHouse::each`].
+    pub async fn compact<T: DeserializeOwned>(&self, sql: &str) -> anyhow::Result<Vec<T>> {
+        let mut rows = Vec::new();
+        let push = |row| {
+            rows.push(row);
+            Ok(())
+        };
+        self.lines(sql, "JSONCompactEachRow", push).await?;
+        Ok(rows)
+    }
+
+    async fn lines<T: DeserializeOwned>(
+        &self,
+        sql: &str,
+        format: &str,
         mut row: impl FnMut(T) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let failed = || format!("the query failed: {sql}");
         let mut lines =
-            self.client.query_raw(sql).fetch_bytes("JSONEachRow").with_context(failed)?.lines();
+            self.client.query_raw(sql).fetch_bytes(format).with_context(failed)?.lines();
         while let Some(line) = lines.next_line().await.with_context(failed)? {
             let value = serde_json::from_str(&line)
                 .with_context(|| format!("unexpected answer: {line:.300}"))?;

@@ -198,7 +198,7 @@ async fn settle(rig: &mut Rig) -> anyhow::Result<()> {
     ensure!(exit == Exit::Code(0), "`run` ended with {exit:?} after SIGTERM");
     let listen = rig.arguments.listen;
     let gone = async {
-        while TcpStream::connect(("127.0.0.1", listen)).await.is_ok() {
+        while TcpStream::connect(listen).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };

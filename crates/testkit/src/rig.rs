@@ -1,5 +1,6 @@
 //! Everything at once: a server, the truth, the product, and the checker between them.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,24 @@ impl Rig {
     ///
     /// When something does not start, or no row arrives.
     pub async fn start(binary: &Path, namespaces: &[String]) -> anyhow::Result<Option<Self>> {
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let Some(mut rig) = Self::assemble(binary, namespaces, listen).await? else {
+            return Ok(None);
+        };
+        rig.warm_up(|number| doc! { "_id": format!("warm-up {number}") }).await?;
+        Ok(Some(rig))
+    }
+
+    /// As [`Rig::start`], with the engine at this address, and without waiting for a row.
+    ///
+    /// # Errors
+    ///
+    /// When something does not start.
+    pub async fn assemble(
+        binary: &Path,
+        namespaces: &[String],
+        listen: SocketAddr,
+    ) -> anyhow::Result<Option<Self>> {
         if Needed::Libchdb.find()?.is_none() {
             return Ok(None);
         }
@@ -55,23 +74,18 @@ impl Rig {
             source: mongod.uri(),
             collections: namespaces.to_vec(),
             state: folder.path().join("state"),
-            listen: free_port()?,
+            listen,
             http: free_port()?,
         };
         let log = folder.path().join("run.log");
         let tailwater = Tailwater::start(binary, &arguments.to_vec(), &log)?;
         let checker = Checker {
             mongodb: client.clone(),
-            clickhouse: ClickHouse::new(
-                &format!("http://127.0.0.1:{}", arguments.listen),
-                "default",
-            ),
+            clickhouse: ClickHouse::new(&format!("http://{listen}"), "default"),
             namespaces: namespaces.to_vec(),
         };
         let binary = binary.to_owned();
-        let mut rig = Self { tailwater, mongod, client, truth, checker, arguments, binary, folder };
-        rig.warm_up().await?;
-        Ok(Some(rig))
+        Ok(Some(Self { tailwater, mongod, client, truth, checker, arguments, binary, folder }))
     }
 
     /// Starts the product again with the same arguments. The one before must have ended.
@@ -87,7 +101,14 @@ impl Rig {
 
     /// Writes documents until each collection has a row: `--start now` begins at a moment that only
     /// the product knows. The judged truth begins with the first row.
-    async fn warm_up(&mut self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// When no row arrives.
+    pub async fn warm_up(
+        &mut self,
+        mut document: impl FnMut(u32) -> Document,
+    ) -> anyhow::Result<()> {
         let started = Instant::now();
         for number in 0.. {
             let firsts = self.checker.first_keys().await;
@@ -104,7 +125,7 @@ impl Rig {
                 }
                 let (database, name) = namespace.split_once('.').context("it is `db.coll`")?;
                 let collection = self.client.database(database).collection::<Document>(name);
-                collection.insert_one(doc! { "_id": format!("warm-up {number}") }).await?;
+                collection.insert_one(document(number)).await?;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{OnceLock, mpsc};
@@ -61,7 +62,9 @@ impl Child {
             .open(log)
             .with_context(|| format!("cannot open `{}`", log.display()))?;
         let mut command = Command::new("setpriv");
+        // A group of its own: Ctrl-C in a terminal is for the program that started all this.
         command
+            .process_group(0)
             .args(["--pdeathsig", "KILL", "--"])
             .arg(program)
             .args(arguments)

@@ -1,5 +1,6 @@
 //! The product itself as a black box: started, watched, terminated, killed.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -107,8 +108,8 @@ pub struct RunArguments {
     pub collections: Vec<String>,
     /// The state folder.
     pub state: PathBuf,
-    /// Port of the embedded engine.
-    pub listen: u16,
+    /// Address of the embedded engine.
+    pub listen: SocketAddr,
     /// Port of metrics and health.
     pub http: u16,
 }
@@ -125,7 +126,7 @@ impl RunArguments {
             "--state".into(),
             self.state.display().to_string(),
             "--listen".into(),
-            format!("127.0.0.1:{}", self.listen),
+            self.listen.to_string(),
             "--http".into(),
             format!("127.0.0.1:{}", self.http),
         ]
