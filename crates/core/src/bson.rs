@@ -301,7 +301,10 @@ impl<'a> Reader<'a> {
     #[inline]
     fn cstring(&mut self) -> Result<&'a [u8], BsonError> {
         let rest = self.rest();
-        let length = memchr(0, rest).ok_or(BsonError::new(self.at, "name without end"))?;
+        // Names are short: eight bytes looked at right here save a call for most of them.
+        let near = rest.iter().take(8).position(|byte| *byte == 0);
+        let length =
+            near.or_else(|| memchr(0, rest)).ok_or(BsonError::new(self.at, "name without end"))?;
         self.at += length + 1;
         Ok(&rest[..length])
     }

@@ -11,10 +11,10 @@
 pub(crate) mod date;
 pub(crate) mod decimal;
 
-use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use base64::Engine as _;
 
-use crate::bson::{BsonError, Doc, MAX_DEPTH, Value};
+use crate::bson::{BsonError, Doc, Value, MAX_DEPTH};
 use date::Fraction;
 
 /// Appends the document as canonical Extended JSON.
@@ -303,7 +303,9 @@ impl Writer<'_> {
 
     fn string(&mut self, text: &[u8]) {
         self.out.push(b'"');
-        if self.strings == Strings::Bytes || std::str::from_utf8(text).is_ok() {
+        if is_plain(text) {
+            self.put(text);
+        } else if self.strings == Strings::Bytes || std::str::from_utf8(text).is_ok() {
             self.escaped(text);
         } else {
             for chunk in text.utf8_chunks() {
@@ -340,6 +342,23 @@ impl Writer<'_> {
         }
         self.put(&text[from..]);
     }
+}
+
+/// Whether the text is ASCII without anything to escape, eight bytes at a time.
+fn is_plain(text: &[u8]) -> bool {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    // The high bit of some byte is set when some byte of `word` is below `limit` (at most 128).
+    let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit)) & !word;
+    let (words, rest) = text.as_chunks::<8>();
+    let special = words.iter().fold(0, |special, word| {
+        let word = u64::from_le_bytes(*word);
+        let quote = below(word ^ (ONES * u64::from(b'"')), 1);
+        let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
+        special | word | below(word, b' ') | quote | backslash
+    });
+    special & HIGH == 0
+        && rest.iter().all(|byte| matches!(byte, b' '..=0x7f if *byte != b'"' && *byte != b'\\'))
 }
 
 /// The words of Extended JSON for doubles that JSON has no number for.

@@ -1,0 +1,9 @@
+//! The value half of the crate against its oracles: the `bson` crate, an independent client's
+//! output, and the ClickHouse engine.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod doc_id;
+mod ejson;
+mod sample;
+mod walker;
