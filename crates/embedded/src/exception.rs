@@ -14,6 +14,7 @@ pub(crate) const SYNTAX_ERROR: (i32, &str) = (62, "SYNTAX_ERROR");
 pub(crate) const UNKNOWN_FORMAT: (i32, &str) = (73, "UNKNOWN_FORMAT");
 pub(crate) const NOT_IMPLEMENTED: (i32, &str) = (48, "NOT_IMPLEMENTED");
 pub(crate) const BAD_ARGUMENTS: (i32, &str) = (36, "BAD_ARGUMENTS");
+pub(crate) const READONLY: (i32, &str) = (164, "READONLY");
 pub(crate) const TOO_MANY_QUERIES: (i32, &str) = (202, "TOO_MANY_SIMULTANEOUS_QUERIES");
 pub(crate) const REQUIRED_PASSWORD: (i32, &str) = (194, "REQUIRED_PASSWORD");
 pub(crate) const AUTHENTICATION_FAILED: (i32, &str) = (516, "AUTHENTICATION_FAILED");

@@ -14,7 +14,7 @@ use crate::compression::BlockReader;
 use crate::engine::Engine;
 use crate::exception::{
     BAD_ARGUMENTS, CANNOT_DECOMPRESS, CANNOT_SCHEDULE_TASK, Exception, INTO_OUTFILE_NOT_ALLOWED,
-    NETWORK_ERROR, NOT_IMPLEMENTED, SYNTAX_ERROR, UNKNOWN_FORMAT,
+    NETWORK_ERROR, NOT_IMPLEMENTED, READONLY, SYNTAX_ERROR, UNKNOWN_FORMAT,
 };
 use crate::ffi::{Class, Connection, Figures};
 use crate::request::{Request, identifier};
@@ -220,6 +220,11 @@ fn query(
             return Err(Exception::new(SYNTAX_ERROR, message).into());
         }
     };
+    if request.read_only && class != Class::ReadOnly {
+        // The engine's own `readonly` lets statements such as KILL QUERY pass.
+        let message = "Cannot execute query in readonly mode: a GET changes nothing, send a POST";
+        return Err(Exception::new(READONLY, message).into());
+    }
     let default = request.default_format.as_deref().unwrap_or("TabSeparated");
     let format = tail.format.map_or(default, |(_, name)| name);
     responder.set_format(format);
@@ -264,7 +269,7 @@ fn select(
     let mark = &progress.mark;
     let piped = format!("{body}\nINTO OUTFILE '/proc/self/fd/{fd}' APPEND\n{format}\n/* {mark} */");
 
-    let outcome = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let query = std::thread::Builder::new()
             .name("query".to_owned())
             .stack_size(STACK_BYTES)
@@ -297,8 +302,7 @@ fn select(
         })?;
         sent?;
         answer.map_err(refusal)
-    });
-    outcome
+    })
 }
 
 /// Kills the query of `progress` until it has ended.

@@ -154,8 +154,13 @@ async fn supervise(options: EngineOptions, mut child: Child, stop: CancellationT
     let mut pause = FIRST_PAUSE;
     loop {
         let born = Instant::now();
+        // Waiting for a child closes its stdin, unless it is held elsewhere.
+        let lifeline = child.stdin.take();
         tokio::select! {
-            () = stop.cancelled() => return end(child).await,
+            () = stop.cancelled() => {
+                drop(lifeline);
+                return end(child).await;
+            }
             status = child.wait() => match status {
                 Ok(status) => tracing::warn!(%status, "the engine died"),
                 Err(error) => tracing::warn!(%error, "the engine is lost"),
@@ -185,9 +190,8 @@ async fn supervise(options: EngineOptions, mut child: Child, stop: CancellationT
     }
 }
 
-/// Closes the engine's stdin, which tells it to end, and waits for it.
+/// Waits for an engine whose stdin is closed, which tells it to end.
 async fn end(mut child: Child) {
-    drop(child.stdin.take());
     match tokio::time::timeout(STOP_DEADLINE, child.wait()).await {
         Ok(Ok(status)) => tracing::debug!(%status, "the engine ended"),
         Ok(Err(error)) => tracing::warn!(%error, "the engine is lost"),
