@@ -120,14 +120,16 @@ pub fn canonical_json(value: &Bson) -> String {
 /// `attrs` of a document without a mapping. Types on which the contract is silent give `Null`,
 /// which [`same_attributes`] takes for "anything".
 pub fn attributes(document: &Document) -> Map<String, Value> {
-    document
-        .iter()
-        .filter(|(key, value)| {
-            key.as_str() != "_id"
-                && !matches!(value, Bson::Document(_) | Bson::Array(_) | Bson::Null)
-        })
-        .map(|(key, value)| (key.replace('.', "%2E"), attribute(value)))
-        .collect()
+    let mut attributes = Map::new();
+    for (key, value) in document.iter().filter(|(key, _)| key.as_str() != "_id") {
+        // Two keys may become one (`a.b` and `a%2Eb`): the last wins, also when it is none.
+        let key = key.replace('.', "%2E");
+        match value {
+            Bson::Document(_) | Bson::Array(_) | Bson::Null => drop(attributes.remove(&key)),
+            scalar => drop(attributes.insert(key, attribute(scalar))),
+        }
+    }
+    attributes
 }
 
 fn attribute(value: &Bson) -> Value {
@@ -262,7 +264,7 @@ mod tests {
         let document = doc! {
             "_id": 1, "nested": { "a": 1 }, "list": [1], "nothing": null, "a.b": 1_i64,
             "date": date(1_700_000_000_123), "old": date(-1), "leap": date(951_782_400_000),
-            "nan": f64::NAN, "text": "7", "uuid": bson::Uuid::from_bytes([0xab; 16]),
+            "nan": f64::NAN, "text": "7", "c.d": 1, "c%2Ed": Bson::Null, "uuid": bson::Uuid::from_bytes([0xab; 16]),
         };
         let expected = json!({
             "a%2Eb": 1, "date": "2023-11-14T22:13:20.123Z", "old": "1969-12-31T23:59:59.999Z",
