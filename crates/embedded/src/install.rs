@@ -89,11 +89,14 @@ pub fn engine(say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     say(&format!("unpacking into {}", cache.join(FOLDER).display()));
     unpack(&tarball, &work)?;
 
+    // The name must not reach the disk before the bytes do.
+    let unpacked = work.join("package");
+    File::open(unpacked.join(LIBRARY)).and_then(|file| file.sync_all()).map_err(storage)?;
     let target = cache.join(FOLDER);
     if target.exists() {
         fs::remove_dir_all(&target).map_err(storage)?;
     }
-    fs::rename(work.join("package"), &target).map_err(storage)?;
+    fs::rename(unpacked, &target).map_err(storage)?;
     fs::remove_dir_all(&work).map_err(storage)?;
     say(&format!("the engine is in {}", library.display()));
     Ok(library)

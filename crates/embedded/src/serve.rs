@@ -34,6 +34,8 @@ pub struct ServeOptions {
 
 /// How long a child waits for the lock of a predecessor that is about to die.
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+/// The same for an engine that a person starts: long enough for a quick restart by hand.
+const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 /// How long running queries may go on once the process is told to end.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -98,7 +100,7 @@ async fn start(options: ServeOptions) -> Result<(TcpListener, Server, FolderLock
     }
     let library = find_library()?;
     let folder = state.join("engine");
-    let patience = if child { LOCK_PATIENCE } else { Duration::ZERO };
+    let patience = if child { LOCK_PATIENCE } else { SHORT_PATIENCE };
     // All of it blocks: the lock waits, and the engine takes its time to start.
     tokio::task::spawn_blocking(move || {
         let lock = FolderLock::take(&folder, patience)?;
