@@ -57,6 +57,10 @@ pub struct Report {
     pub mongod: u32,
     /// How often `run` ended by itself after its engine had been killed.
     pub gave_up: u32,
+    /// Ranges that were found pending after a kill, and read back.
+    pub read_back: usize,
+    /// Of these, the ones that were there already: the kill came between insert and checkpoint.
+    pub already_there: usize,
     /// What was written.
     pub written: Tally,
     /// The judgement.
@@ -65,12 +69,14 @@ pub struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { run, engine, both, mongod, gave_up, written, verdict } = self;
+        let Self { run, engine, both, mongod, gave_up, read_back, already_there, .. } = self;
+        let Self { written, verdict, .. } = self;
         writeln!(
             f,
             "killed: run {run}, engine {engine}, both {both}, mongod {mongod}; \
              ended after its engine: {gave_up}"
         )?;
+        writeln!(f, "read back: {read_back} ranges, {already_there} were there already")?;
         writeln!(f, "written: {written}")?;
         write!(f, "{verdict}")
     }
@@ -178,6 +184,10 @@ async fn kill_and_judge(
         }
     };
     settle(rig).await?;
+    let log = rig.tailwater.log();
+    let read_back = log.lines().filter(|line| line.contains("read back"));
+    report.read_back = read_back.clone().count();
+    report.already_there = read_back.filter(|line| line.contains("missing=0")).count();
     Ok(report)
 }
 
