@@ -11,10 +11,10 @@
 pub(crate) mod date;
 pub(crate) mod decimal;
 
-use base64::prelude::BASE64_STANDARD;
 use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 
-use crate::bson::{BsonError, Doc, Value, MAX_DEPTH};
+use crate::bson::{BsonError, Doc, MAX_DEPTH, Value};
 use date::Fraction;
 
 /// Appends the document as canonical Extended JSON.

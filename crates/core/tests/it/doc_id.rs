@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use bson::{doc, oid::ObjectId, Bson};
+use bson::{Bson, doc, oid::ObjectId};
 use proptest::prelude::*;
 use tailwater_core::bson::Doc;
 use tailwater_core::doc_id;

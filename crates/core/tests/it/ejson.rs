@@ -1,7 +1,7 @@
 use base64::Engine as _;
-use bson::{doc, Bson};
+use bson::{Bson, doc};
 use proptest::prelude::*;
-use serde_json::{json, Value as Json};
+use serde_json::{Value as Json, json};
 use tailwater_core::bson::{Doc, Value};
 use tailwater_core::ejson;
 

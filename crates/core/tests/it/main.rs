@@ -5,5 +5,7 @@
 
 mod doc_id;
 mod ejson;
+mod engine;
+mod json_column;
 mod sample;
 mod walker;

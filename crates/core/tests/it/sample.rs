@@ -1,6 +1,6 @@
 //! Arbitrary documents, also such as the `bson` crate cannot hold: with equal names.
 
-use bson::{doc, Bson};
+use bson::{Bson, doc};
 use proptest::prelude::*;
 
 /// A value whose documents may repeat a name.

@@ -1,6 +1,6 @@
 use bson::Bson;
 use proptest::prelude::*;
-use tailwater_core::bson::{BsonError, Doc, Value, MAX_DEPTH};
+use tailwater_core::bson::{BsonError, Doc, MAX_DEPTH, Value};
 
 use crate::sample::{self, without_repeats};
 
@@ -64,7 +64,7 @@ fn is_json(text: &[u8]) -> bool {
 /// Walks everything in every way there is; must not panic.
 fn walk_all(bytes: &[u8]) -> Result<(), BsonError> {
     let doc = Doc::new(bytes)?;
-    let _ = doc.get("a");
+    doc.get("a").ok();
     let mut text = Vec::new();
     let written = tailwater_core::ejson::canonical(doc, &mut text);
     let valid = doc.validate();
@@ -101,7 +101,7 @@ proptest! {
         let length = i32::try_from(bytes.len()).unwrap();
         bytes[..4].copy_from_slice(&length.to_le_bytes());
         *bytes.last_mut().unwrap() = 0;
-        let _ = walk_all(&bytes);
+        walk_all(&bytes).ok();
     }
 
     #[test]
@@ -130,7 +130,7 @@ proptest! {
             let mut forged = cut.to_vec();
             forged[..4].copy_from_slice(&i32::try_from(rest + 5).unwrap().to_le_bytes());
             *forged.last_mut().unwrap() = 0;
-            let _ = walk_all(&forged);
+            walk_all(&forged).ok();
         }
     }
 }
