@@ -7,7 +7,8 @@ use bytes::Bytes;
 use clickhouse::{Client, Compression};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
-use tailwater_core::{Error, ErrorKind, Result};
+use tailwater_core::{Action, Error, ErrorKind, Result};
+use tailwater_pipeline::retry::Backoff;
 use url::{Host, Url};
 
 use crate::classify::classify;
@@ -133,24 +134,22 @@ impl Connection {
     /// # Errors
     /// The last error when nothing answered within `patience`, or at once what no waiting mends.
     pub async fn first_answer(&self, patience: Duration) -> Result<()> {
-        let deadline = tokio::time::Instant::now() + patience;
-        let mut backoff = tailwater_pipeline::retry::Backoff::new();
-        loop {
-            let what = format!("cannot reach ClickHouse at `{}`", self.endpoint.url);
-            let answer = match tokio::time::timeout_at(deadline, self.text("SELECT 1", &what)).await
-            {
-                Ok(answer) => answer.map(|_| ()),
-                Err(_) => Err(Error::new(ErrorKind::Unreachable, format!("{what}: no answer"))),
-            };
-            match answer {
-                Err(error) if error.kind().action() == tailwater_core::Action::Retry => {
-                    if tokio::time::Instant::now() >= deadline {
-                        return Err(error);
-                    }
+        let what = format!("cannot reach ClickHouse at `{}`", self.endpoint.url);
+        let mut last = Error::new(ErrorKind::Unreachable, what.clone());
+        let ask = async {
+            let mut backoff = Backoff::new();
+            loop {
+                match self.text("SELECT 1", &what).await {
+                    Ok(_) => return Ok(()),
+                    Err(error) if error.kind().action() == Action::Retry => last = error,
+                    Err(error) => return Err(error),
                 }
-                other => return other,
+                backoff.pause().await;
             }
-            backoff.pause().await;
+        };
+        match tokio::time::timeout(patience, ask).await {
+            Ok(answer) => answer,
+            Err(_) => Err(last),
         }
     }
 

@@ -15,13 +15,14 @@ pub enum Phase {
 }
 
 /// Turns an error of the driver into one of ours; `what` says what was tried, on what.
-pub fn classify(error: DriverError, phase: Phase, what: &str) -> Error {
+pub fn classify(error: &DriverError, phase: Phase, what: &str) -> Error {
     let code = command_code(&error);
     let kind = match code {
         Some(code) => by_code(code, phase, error.contains_label("ResumableChangeStreamError")),
         None => by_kind(&error.kind),
     };
-    let result = Error::new(kind, what.to_owned()).with_source(error);
+    // The driver's own text drags labels and empty sources along; the kind says it all.
+    let result = Error::new(kind, what.to_owned()).with_source(error.kind.to_string());
     match hint(code) {
         Some(hint) => result.with_hint(hint),
         None => result,

@@ -30,7 +30,7 @@ impl Server {
     pub async fn connect(uri: &str, patience: Duration) -> Result<Self> {
         let mut options = ClientOptions::parse(uri).await.map_err(|error| {
             Error::new(ErrorKind::Config, "cannot use the MongoDB connection string")
-                .with_source(error)
+                .with_source(without_credentials(error.kind.to_string(), uri))
                 .with_hint(
                     "it looks like mongodb://user:password@host:27017/?replicaSet=rs0, with \
                      special characters of the password percent-encoded",
@@ -45,7 +45,7 @@ impl Server {
         options.read_concern = Some(ReadConcern::majority());
         let what = format!("cannot connect to MongoDB at `{hosts}`");
         let client = Client::with_options(options)
-            .map_err(|error| classify(error, Phase::Connect, &what))?;
+            .map_err(|error| classify(&error, Phase::Connect, &what))?;
         let hello: Document = tokio::time::timeout(patience, async {
             client.database("admin").run_command(doc! { "hello": 1 }).await
         })
@@ -54,7 +54,7 @@ impl Server {
             let seconds = patience.as_secs();
             Error::new(ErrorKind::Unreachable, format!("{what}: no answer within {seconds} s"))
         })?
-        .map_err(|error| classify(error, Phase::Connect, &what))?;
+        .map_err(|error| classify(&error, Phase::Connect, &what))?;
         let server = Self { client };
         let set = hello.get_str("setName").ok();
         let sharded = hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
@@ -86,7 +86,7 @@ impl Server {
             .database("admin")
             .run_command(doc! { "hello": 1 })
             .await
-            .map_err(|error| classify(error, Phase::Connect, what))?;
+            .map_err(|error| classify(&error, Phase::Connect, what))?;
         let time = reply.get_timestamp("operationTime").map_err(|error| {
             Error::new(ErrorKind::Unsuitable, format!("{what}: it tells no operation time"))
                 .with_source(error)
@@ -107,10 +107,50 @@ impl Server {
             .projection(doc! { "ts": 1 })
             .read_concern(ReadConcern::local())
             .await
-            .map_err(|error| classify(error, Phase::Connect, what))?;
+            .map_err(|error| classify(&error, Phase::Connect, what))?;
         first.and_then(|entry| entry.get_timestamp("ts").ok()).ok_or_else(|| {
             Error::new(ErrorKind::Unsuitable, format!("{what}: it holds no entry with a time"))
                 .with_hint("give the start as a time, `--start 2026-01-31T12:00:00Z`")
         })
+    }
+}
+
+/// The driver quotes what it cannot parse, and that may be a part of the password.
+fn without_credentials(mut text: String, uri: &str) -> String {
+    let Some((credentials, _)) =
+        uri.split_once("://").map_or(uri, |(_, rest)| rest).rsplit_once('@')
+    else {
+        return text;
+    };
+    let mut parts: Vec<&str> = credentials.split([':', '@', '/', '?', '#']).collect();
+    parts.push(credentials);
+    parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
+    for part in parts.into_iter().filter(|part| !part.is_empty()) {
+        text = text.replace(part, "…");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_wrong_uri_is_refused_without_its_password() {
+        for uri in [
+            "mongodb://me:hunter2:x@host/",
+            "mongodb://me:hunt@er2@host/",
+            "mongodb://me:hunter2/x@host:port/",
+            "mongo://me:hunter2@host/",
+            "mongodb://me:hunter2@host:99999/?x=1",
+            "hunter2",
+        ] {
+            let error = Server::connect(uri, Duration::from_secs(1)).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{uri}");
+            let cause = std::error::Error::source(&error).unwrap().to_string();
+            for secret in ["hunter2", "hunt", "er2"] {
+                assert!(uri == "hunter2" || !cause.contains(secret), "{uri}: {cause}");
+            }
+        }
     }
 }

@@ -120,7 +120,7 @@ impl Reader {
         };
         let batch = batch.map_err(|error| {
             classify(
-                error,
+                &error,
                 Phase::Read,
                 &format!("cannot read the change stream of `{}`", self.lane),
             )
@@ -149,7 +149,7 @@ async fn open(server: &Server, lane: &LaneId, watch: &Watch, at: &Bookmark) -> R
         .batch()
         .await;
     cursor.map(Cursor).map_err(|error| {
-        classify(error, Phase::Open, &format!("cannot open the change stream of `{lane}`"))
+        classify(&error, Phase::Open, &format!("cannot open the change stream of `{lane}`"))
     })
 }
 
