@@ -76,6 +76,13 @@ impl Engine {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
+    /// The names of its threads.
+    pub(crate) fn threads(&self) -> String {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm"));
+        tasks.filter_map(|task| name(task.ok()?).ok()).collect()
+    }
+
     pub(crate) fn sql(&self, sql: &str) -> Answer {
         Ask::post(self.address, sql).send()
     }

@@ -53,17 +53,22 @@ fn requests_never_share_settings_parameters_or_databases() {
 }
 
 #[test]
-fn log_comment_names_a_running_query() {
+fn log_comment_names_a_running_query_and_a_running_insert() {
     let Some(db) = shared() else { return };
-    let running = db
-        .post("SELECT count() FROM numbers(100000000000) WHERE sipHash64(number) = 1")
-        .with("log_comment", "range-1")
-        .open(0);
-    let count = "SELECT count() FROM system.processes WHERE Settings['log_comment'] = 'range-1'";
-    wait_until("the query shows", || db.sql(count) == "1\n");
-    // A client that leaves ends its query.
-    drop(running);
-    wait_until("the query is gone", || db.sql(count) == "0\n");
+    db.sql("CREATE TABLE t (a UInt64) ENGINE = MergeTree ORDER BY a");
+    let select = db.post("SELECT count() FROM numbers(100000000000) WHERE sipHash64(number) = 1");
+    let insert = db.insert("INSERT INTO t FORMAT TSV", b"1\n".repeat(1 << 20));
+    for (comment, ask, missing) in [("range-1", select, 0), ("range-2", insert, 1)] {
+        let running = ask.with("log_comment", comment).open(missing);
+        let count = format!(
+            "SELECT count() FROM system.processes WHERE Settings['log_comment'] = '{comment}'"
+        );
+        wait_until("the query shows", || db.sql(&count) == "1\n");
+        // A client that leaves ends its query.
+        drop(running);
+        wait_until("the query is gone", || db.sql(&count) == "0\n");
+    }
+    assert_eq!(db.sql("SELECT count() FROM t"), "0\n");
 }
 
 #[test]
