@@ -17,7 +17,7 @@
 //! | array | `Array(Nullable(T))` of scalars of one type, `Array(JSON)` of objects, `Array(Array(…))`, else `Array(Dynamic)` |
 //!
 //! A dot in a field's name is written `%2E`, so that it is one component of the path. Of equal
-//! names the last wins, whatever the earlier ones were.
+//! names the last wins, whatever the earlier ones were. What is not UTF-8 becomes U+FFFD.
 
 mod dynamic;
 mod scalar;

@@ -75,7 +75,7 @@ pub(super) fn leaf(value: &Value<'_>, dates: Dates) -> Option<Leaf> {
 #[inline]
 pub(super) fn write(value: &Value<'_>, leaf: Leaf, out: &mut Vec<u8>) -> Result<(), BsonError> {
     match *value {
-        Value::String(text) => write_string(text, out),
+        Value::String(text) => write_valid(text, out),
         Value::Int32(number) => out.extend_from_slice(&i64::from(number).to_le_bytes()),
         Value::Int64(number) => out.extend_from_slice(&number.to_le_bytes()),
         Value::Double(double) if leaf == Leaf::Float64 => {
@@ -93,7 +93,7 @@ pub(super) fn write(value: &Value<'_>, leaf: Leaf, out: &mut Vec<u8>) -> Result<
 /// Appends as a string what has no JSON type of its own.
 fn write_text(value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), BsonError> {
     match *value {
-        Value::Code(text) | Value::Symbol(text) => write_string(text, out),
+        Value::Code(text) | Value::Symbol(text) => write_valid(text, out),
         Value::Double(double) => write_string(ejson::non_finite_double(double), out),
         Value::DateTime(ms) => short(out, |out| date::write(ms, date::Fraction::Always, out)),
         Value::ObjectId(id) => short(out, |out| ejson::hex(id, out)),
@@ -118,6 +118,17 @@ fn write_text(value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), BsonError> {
         }
     }
     Ok(())
+}
+
+/// Appends a string with U+FFFD for what is not UTF-8: the engine would print the bytes as they
+/// are, and no reader takes such JSON.
+#[inline]
+fn write_valid(text: &[u8], out: &mut Vec<u8>) {
+    if std::str::from_utf8(text).is_ok() {
+        write_string(text, out);
+    } else {
+        write_string(String::from_utf8_lossy(text).as_bytes(), out);
+    }
 }
 
 /// Appends a string of fewer than 128 bytes, whose length takes one byte.

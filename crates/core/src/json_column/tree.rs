@@ -12,9 +12,12 @@ use super::scalar::Dates;
 const NONE: u32 = u32::MAX;
 const ROOT: u32 = 0;
 
-/// So many rows times paths a table of arrays' objects may have: it takes a byte for each, and one
-/// large array of objects with keys of their own (`[{"<uuid>": …}, …]`) would take gigabytes.
-const MAX_CELLS: usize = 32 << 20;
+/// From so many rows times paths on, the objects of arrays may not be sparse. Each takes a byte, so
+/// one large array of objects with keys of their own (`[{"<uuid>": …}, …]`) would take gigabytes.
+const MANY_CELLS: usize = 32 << 20;
+
+/// So many rows times paths for each value is sparse.
+const SPARSE: usize = 64;
 
 /// Paths without a value in the last block that are kept for the next.
 const MAX_IDLE: usize = 1024;
@@ -26,6 +29,8 @@ pub(super) struct Tree {
     columns: Vec<PathColumn>,
     /// How many columns have a value.
     active: usize,
+    /// How many values there are.
+    filled: usize,
     rows: usize,
     /// Counts rows over all blocks, to tell what the current row has seen.
     tick: u64,
@@ -69,7 +74,16 @@ impl Cursor {
 impl Tree {
     pub(super) fn new(dates: Dates, level: u8) -> Self {
         let root = Node::new(&[], Box::default());
-        Self { nodes: vec![root], columns: vec![], active: 0, rows: 0, tick: 0, dates, level }
+        Self {
+            nodes: vec![root],
+            columns: Vec::new(),
+            active: 0,
+            filled: 0,
+            rows: 0,
+            tick: 0,
+            dates,
+            level,
+        }
     }
 
     pub(super) const fn rows(&self) -> usize {
@@ -89,7 +103,8 @@ impl Tree {
         self.begin_row();
         self.document(ROOT, doc, levels)?;
         self.end_row();
-        if self.active * self.rows > MAX_CELLS && self.active > 1 {
+        let cells = self.active * self.rows;
+        if cells > MANY_CELLS && cells / SPARSE > self.filled {
             return Err(Failure::TooWide);
         }
         Ok(())
@@ -135,7 +150,8 @@ impl Tree {
         let values = &mut self.columns[column as usize].values;
         let before = values.present();
         values.put(self.rows, value, levels)?;
-        self.active += usize::from(before == 0 && values.present() > 0);
+        self.active += usize::from(before == 0);
+        self.filled += 1;
         Ok(())
     }
 
@@ -219,6 +235,7 @@ impl Tree {
             let before = column.values.present();
             column.values.truncate(self.rows);
             self.active -= usize::from(before > 0 && column.values.present() == 0);
+            self.filled -= before - column.values.present();
         }
         for child in inner {
             if self.nodes[child as usize].tick == self.tick {
@@ -234,6 +251,7 @@ impl Tree {
             column.values.truncate(rows);
         }
         self.active = self.active_columns().count();
+        self.filled = self.columns.iter().map(|column| column.values.present()).sum();
     }
 
     /// Takes out all rows; the paths stay, unless most were of no use.
@@ -246,6 +264,7 @@ impl Tree {
         }
         self.rows = 0;
         self.active = 0;
+        self.filled = 0;
         for column in &mut self.columns {
             column.values.clear();
         }
@@ -302,12 +321,5 @@ impl Node {
 
 /// A field name as one component of a path.
 fn escape(key: &[u8]) -> Box<[u8]> {
-    let mut escaped = Vec::with_capacity(key.len());
-    for byte in key {
-        match byte {
-            b'.' => escaped.extend_from_slice(b"%2E"),
-            other => escaped.push(*other),
-        }
-    }
-    escaped.into()
+    String::from_utf8_lossy(key).replace('.', "%2E").into_bytes().into()
 }

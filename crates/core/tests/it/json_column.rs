@@ -115,6 +115,18 @@ proptest! {
     }
 }
 
+#[test]
+fn a_value_cut_off_twice_leaves_nothing() {
+    let text = |text: &str| Sample::Scalar(Bson::String(text.to_owned()));
+    let one = |key: &str, value: Sample| (key.to_owned(), value);
+    let repeated = vec![one("b", text("longer")), one("b", Sample::Scalar(Bson::Null))];
+    let objects = vec![Sample::Document(vec![one("b", text("x"))]), Sample::Document(repeated)];
+    let objects = one("a", Sample::Array(objects));
+    let rows = [vec![objects.clone(), one("a", text("y"))], vec![objects]];
+    let clean: Vec<_> = rows.iter().map(|row| without_repeats(row)).collect();
+    assert_eq!(written(&column_of(&rows, Dates::Text)), written(&column_of(&clean, Dates::Text)));
+}
+
 fn block(rows: &[bson::Document]) -> Vec<u8> {
     let mut column = JsonColumn::new(Dates::DateTime64);
     for row in rows {
@@ -189,6 +201,15 @@ fn arrays_get_the_narrowest_type_that_loses_nothing() {
             assert!(found.starts_with(expected), "{array}: {found} is not {expected}");
         }
     }
+}
+
+#[test]
+fn names_and_strings_are_always_text() {
+    let mut column = JsonColumn::new(Dates::Text);
+    column.push(Doc::new(b"\x0f\0\0\0\x02\xff.\0\x02\0\0\0\xfe\0\0").unwrap()).unwrap();
+    let text = String::from_utf8_lossy(&written(&column)).into_owned();
+    assert!(text.contains("\x06\u{fffd}%2E"), "{text:?}");
+    assert!(text.ends_with("\x03\u{fffd}"), "{text:?}");
 }
 
 #[test]
