@@ -48,9 +48,21 @@ fn json_name(level: u8) -> String {
     format!("JSON(max_dynamic_types={types}, max_dynamic_paths={paths})")
 }
 
+/// What is known of a type so far.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    shape: Shape,
+    /// At the leaf there are nulls only. They fit any scalar, but no object, and no array.
+    nulls: bool,
+}
+
+impl Found {
+    const DYNAMIC: Self = Self { shape: Shape { arrays: 1, leaf: Leaf::Dynamic }, nulls: false };
+}
+
 /// The type of an array.
 pub(super) fn of_array(array: Doc<'_>, dates: Dates) -> Result<Shape, BsonError> {
-    let mut shape = array_within(array, dates, MAX_ARRAYS)?;
+    let mut shape = array_within(array, dates, MAX_ARRAYS)?.shape;
     if shape.leaf == Leaf::Unknown {
         // What the engine itself takes.
         shape.leaf = Leaf::String;
@@ -58,8 +70,7 @@ pub(super) fn of_array(array: Doc<'_>, dates: Dates) -> Result<Shape, BsonError>
     Ok(shape)
 }
 
-fn array_within(array: Doc<'_>, dates: Dates, arrays: u8) -> Result<Shape, BsonError> {
-    let dynamic = Shape { arrays: 1, leaf: Leaf::Dynamic };
+fn array_within(array: Doc<'_>, dates: Dates, arrays: u8) -> Result<Found, BsonError> {
     let mut leaf = Leaf::Unknown;
     let (mut nulls, mut inner) = (false, false);
     // What the items are without looking into them, so that a mixed array costs one look only.
@@ -79,39 +90,85 @@ fn array_within(array: Doc<'_>, dates: Dates, arrays: u8) -> Result<Shape, BsonE
         if leaf == Leaf::Unknown {
             leaf = item;
         } else if leaf != item {
-            return Ok(dynamic);
+            return Ok(Found::DYNAMIC);
         }
     }
     if !inner {
-        let mixed = leaf == Leaf::Json && nulls;
-        return Ok(if mixed { dynamic } else { Shape { arrays: 1, leaf } });
+        if leaf == Leaf::Json && nulls {
+            return Ok(Found::DYNAMIC);
+        }
+        let shape = Shape { arrays: 1, leaf };
+        return Ok(Found { shape, nulls: nulls && leaf == Leaf::Unknown });
     }
     if nulls || leaf != Leaf::Unknown || arrays == 1 {
-        return Ok(dynamic);
+        return Ok(Found::DYNAMIC);
     }
-    let mut common: Option<Shape> = None;
+    let mut common: Option<Found> = None;
     for element in array.elements() {
         if let Value::Array(item) = element?.value {
-            let shape = array_within(item, dates, arrays - 1)?;
-            match common.map_or(Some(shape), |common| join(common, shape)) {
-                Some(shape) => common = Some(shape),
-                None => return Ok(dynamic),
+            let found = array_within(item, dates, arrays - 1)?;
+            match common.map_or(Some(found), |common| join(common, found)) {
+                Some(found) => common = Some(found),
+                None => return Ok(Found::DYNAMIC),
             }
         }
     }
-    Ok(common.map_or(dynamic, |items| Shape { arrays: items.arrays + 1, ..items }))
+    Ok(common.map_or(Found::DYNAMIC, |Found { shape, nulls }| {
+        let shape = Shape { arrays: shape.arrays + 1, ..shape };
+        Found { shape, nulls }
+    }))
 }
 
 /// The type that holds arrays of both types.
-fn join(a: Shape, b: Shape) -> Option<Shape> {
-    if a.leaf == Leaf::Unknown && a.arrays <= b.arrays {
+fn join(a: Found, b: Found) -> Option<Found> {
+    let fits = |empty: Found, other: Found| {
+        empty.shape.leaf == Leaf::Unknown
+            && !empty.nulls
+            && empty.shape.arrays <= other.shape.arrays
+    };
+    if fits(a, b) {
         return Some(b);
     }
-    if b.leaf == Leaf::Unknown && b.arrays <= a.arrays {
+    if fits(b, a) {
         return Some(a);
     }
-    if a.arrays != b.arrays {
+    if a.shape.arrays != b.shape.arrays {
         return None;
     }
-    Some(if a.leaf == b.leaf { a } else { Shape { leaf: Leaf::Dynamic, ..a } })
+    let leaf = match (a.shape.leaf, b.shape.leaf) {
+        (Leaf::Unknown, leaf) | (leaf, Leaf::Unknown) if leaf != Leaf::Json => leaf,
+        (one, other) if one == other => one,
+        _ => Leaf::Dynamic,
+    };
+    let nulls = leaf == Leaf::Unknown && (a.nulls || b.nulls);
+    Some(Found { shape: Shape { leaf, ..a.shape }, nulls })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::{Bson, bson};
+
+    fn name(array: Bson) -> String {
+        let Bson::Array(items) = array else { unreachable!("the cases are arrays") };
+        let keys = (0..items.len()).map(|index| index.to_string());
+        let bytes = keys.zip(items).collect::<bson::Document>().to_vec().unwrap();
+        of_array(Doc::new(&bytes).unwrap(), Dates::Text).unwrap().name(0)
+    }
+
+    #[test]
+    fn nulls_fit_scalars_but_neither_objects_nor_arrays() {
+        assert_eq!(name(bson!([[1], [null]])), "Array(Array(Nullable(Int64)))");
+        assert_eq!(name(bson!([[null], [{}]])), "Array(Array(Dynamic))");
+        assert_eq!(name(bson!([[{}], [null]])), "Array(Array(Dynamic))");
+        assert_eq!(name(bson!([[null], [[1]]])), "Array(Dynamic)");
+    }
+
+    #[test]
+    fn an_empty_array_fits_everywhere() {
+        assert_eq!(name(bson!([[], [{}]])), "Array(Array(JSON))");
+        assert_eq!(name(bson!([[[1]], []])), "Array(Array(Array(Nullable(Int64))))");
+        assert_eq!(name(bson!([[], [[]]])), "Array(Array(Array(Nullable(String))))");
+        assert_eq!(name(bson!([[[]], []])), "Array(Array(Array(Nullable(String))))");
+    }
 }
