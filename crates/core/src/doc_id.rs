@@ -42,7 +42,7 @@ pub fn write(document_key: Doc<'_>, out: &mut Vec<u8>) -> Result<(), BsonError> 
 /// As [`write`].
 pub fn write_id(id: &Value<'_>, out: &mut Vec<u8>) -> Result<(), BsonError> {
     match *id {
-        Value::ObjectId(id) => ejson::object_id(id, out),
+        Value::ObjectId(id) => ejson::hex(id, out),
         Value::Int32(number) => {
             out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes())
         }

@@ -102,11 +102,6 @@ pub(crate) fn finite_double(value: f64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(exponent.unsigned_abs()).as_bytes());
 }
 
-/// Appends 24 lower-case hex digits.
-pub(crate) fn object_id(id: &[u8; 12], out: &mut Vec<u8>) {
-    hex(id, out);
-}
-
 /// Appends two lower-case hex digits a byte.
 pub(crate) fn hex(bytes: &[u8], out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -203,7 +198,7 @@ impl Writer<'_> {
             Value::Undefined => self.put(b"{\"$undefined\":true}"),
             Value::ObjectId(id) => {
                 self.put(b"{\"$oid\":\"");
-                object_id(id, self.out);
+                hex(id, self.out);
                 self.put(b"\"}");
             }
             Value::Bool(true) => self.put(b"true"),
@@ -221,7 +216,7 @@ impl Writer<'_> {
                 self.put(b"{\"$dbPointer\":{\"$ref\":");
                 self.string(namespace);
                 self.put(b",\"$id\":{\"$oid\":\"");
-                object_id(id, self.out);
+                hex(id, self.out);
                 self.put(b"\"}}}");
             }
             Value::Code(code) => {

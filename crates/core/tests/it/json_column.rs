@@ -1,6 +1,6 @@
 use bson::{Bson, doc};
 use proptest::prelude::*;
-use tailwater_core::bson::Doc;
+use tailwater_core::bson::{Doc, MAX_DEPTH};
 use tailwater_core::json_column::{Dates, JsonColumn};
 use tailwater_core::native::Column;
 
@@ -200,6 +200,30 @@ fn arrays_get_the_narrowest_type_that_loses_nothing() {
         for (found, expected) in found.iter().zip(expected) {
             assert!(found.starts_with(expected), "{array}: {found} is not {expected}");
         }
+    }
+}
+
+#[test]
+fn the_deepest_document_does_not_overflow_the_stack() {
+    let leaf = || Sample::Scalar(Bson::Int32(1));
+    let wrap: [fn(Sample) -> Sample; 4] = [
+        |inner| Sample::Document(vec![("a".to_owned(), inner)]),
+        |inner| Sample::Array(vec![inner]),
+        |inner| Sample::Array(vec![Sample::Scalar(Bson::Int32(1)), inner]),
+        |inner| Sample::Array(vec![Sample::Document(vec![("a".to_owned(), inner)])]),
+    ];
+    for (wrap, levels) in wrap.into_iter().zip([1, 1, 1, 2]) {
+        let value = (0..(MAX_DEPTH - 1) / levels).fold(leaf(), |inner, _| wrap(inner));
+        let row = vec![("a".to_owned(), value)];
+        let mut column = column_of(&[row.clone(), row.clone()], Dates::Text);
+        assert!(written(&column).len() > MAX_DEPTH);
+        column.clear();
+        push(&mut column, &row);
+        let deeper = vec![("a".to_owned(), wrap(row[0].1.clone()))];
+        let bytes = sample::bytes(&deeper);
+        let refused = column.push(Doc::new(&bytes).unwrap()).unwrap_err();
+        assert!(refused.to_string().contains("levels"), "{refused}");
+        assert_eq!(column.rows(), 1);
     }
 }
 

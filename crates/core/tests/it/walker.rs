@@ -151,7 +151,7 @@ fn nesting_ends_at_the_limit() {
 
 #[test]
 fn errors_tell_the_place_and_no_value() {
-    let cases: [(&[u8], &str); 12] = [
+    let cases: [(&[u8], &str); 14] = [
         (b"", "bad BSON at byte 0: document length cut off"),
         (b"\x04\0\0\0\0", "bad BSON at byte 0: impossible document length"),
         (b"\xff\xff\xff\xff\0", "bad BSON at byte 0: impossible document length"),
@@ -163,6 +163,11 @@ fn errors_tell_the_place_and_no_value() {
         (b"\x08\0\0\0\x15a\0\0", "bad BSON at byte 4: unknown type"),
         (b"\x09\0\0\0\x08a\0\x02\0", "bad BSON at byte 7: bool that is neither 0 nor 1"),
         (b"\x0d\0\0\0\x02a\0\0\0\0\0\0\0", "bad BSON at byte 11: string without terminator"),
+        (b"\x0d\0\0\0\x02a\0\x01\0\0\0x\0", "bad BSON at byte 12: string without terminator"),
+        (
+            b"\x16\0\0\0\x0fa\0\x0f\0\0\0\x01\0\0\0\0\x05\0\0\0\0\0",
+            "bad BSON at byte 7: code with scope of another length",
+        ),
         (b"\x10\0\0\0\x03a\0\x08\0\0\0\x10b\0\0\0", "bad BSON at byte 14: value cut off"),
     ];
     for (bytes, expected) in cases {
