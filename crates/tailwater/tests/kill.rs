@@ -1,0 +1,17 @@
+//! Kills the binary, its engine and the server under load, and lets the checker judge.
+
+use std::path::Path;
+
+use tailwater_testkit::kill_loop;
+
+/// Longer loops: `cargo xtask soak kill --kills 200 --seed 7`.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_moment_every_change_arrives_once() {
+    let binary = Path::new(env!("CARGO_BIN_EXE_tailwater"));
+    let plan = kill_loop::Plan::new(12, 12);
+    match kill_loop::run(binary, &plan, |line| println!("{line}")).await {
+        Ok(Some(report)) => println!("{report}"),
+        Ok(None) => {}
+        Err(error) => panic!("{error:#}"),
+    }
+}
