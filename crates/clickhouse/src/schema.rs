@@ -14,6 +14,7 @@ use crate::Connection;
 const OLDEST_SERVER: (u32, u32) = (25, 6);
 
 /// Makes and checks the tables of a run: the event table and one current state per namespace.
+/// Returns how many blocks the event table surely remembers.
 ///
 /// # Errors
 /// `Unsuitable`, with the statement that mends the table.
@@ -21,13 +22,13 @@ pub async fn prepare(
     connection: &Connection,
     records: &TableName,
     namespaces: &[(String, String)],
-) -> Result<()> {
+) -> Result<u64> {
     check_version(connection).await?;
     let database = connection.database();
     let window = table::DEFAULT_DEDUPLICATION_WINDOW;
     make(connection, records, &table::create_records(database, records, window)).await?;
     check_columns(connection, records, table::RECORD_COLUMNS).await?;
-    check_event_table(connection, records).await?;
+    let remembered = check_event_table(connection, records).await?;
     let mut seen: Vec<(TableName, &(String, String))> = Vec::new();
     for namespace in namespaces {
         let (db, coll) = namespace;
@@ -50,7 +51,7 @@ pub async fn prepare(
         make(connection, &current.view(), &table::create_current_view(database, &current)).await?;
         seen.push((current, namespace));
     }
-    Ok(())
+    Ok(remembered)
 }
 
 async fn make(connection: &Connection, table: &TableName, statement: &str) -> Result<()> {
@@ -149,7 +150,7 @@ async fn engine(connection: &Connection, table: &TableName) -> Result<EngineRow>
         .ok_or_else(|| Error::new(ErrorKind::Unsuitable, format!("{what}: it is gone")))
 }
 
-async fn check_event_table(connection: &Connection, table: &TableName) -> Result<()> {
+async fn check_event_table(connection: &Connection, table: &TableName) -> Result<u64> {
     let EngineRow { engine, engine_full } = engine(connection, table).await?;
     let setting = match engine.as_str() {
         "MergeTree" => "non_replicated_deduplication_window",
@@ -182,7 +183,8 @@ async fn check_event_table(connection: &Connection, table: &TableName) -> Result
         )
         .with_hint(format!("run: {mend}")));
     }
-    Ok(())
+    // Replicated tables number their blocks by partition, so the blocks since one cannot be counted.
+    Ok(if engine == "MergeTree" { window } else { 0 })
 }
 
 async fn check_current_table(connection: &Connection, table: &TableName) -> Result<()> {

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use serde::Deserialize;
-use tailwater_core::position::LaneId;
+use tailwater_core::position::{LaneId, Seq};
 use tailwater_core::rows::{Block, Layout, Rows};
 use tailwater_core::sql::literal;
 use tailwater_core::table::{self, RowsOf};
 use tailwater_core::{Error, ErrorKind, Result};
 use tailwater_pipeline::clock;
-use tailwater_pipeline::write_ahead::{Attempt, Declared, Planned, Target};
+use tailwater_pipeline::write_ahead::{self, Declared, Missing, Planned, Target};
 use tracing::info;
 
 use crate::Connection;
@@ -36,6 +36,8 @@ pub struct Tables {
     connection: Connection,
     pipeline: String,
     layout: Layout,
+    /// Blocks whose tokens the event table remembers; 0 when they are counted in another way.
+    window: u64,
 }
 
 /// Settings of every insert, whatever the user's profile says.
@@ -57,8 +59,8 @@ const QUIESCE_PAUSE: Duration = Duration::from_millis(50);
 
 impl Tables {
     /// Tables behind a connection, already prepared.
-    pub fn new(connection: Connection, pipeline: String, layout: Layout) -> Self {
-        Self { connection, pipeline, layout }
+    pub fn new(connection: Connection, pipeline: String, layout: Layout, window: u64) -> Self {
+        Self { connection, pipeline, layout, window }
     }
 
     /// Names a Range to the server, in `system.processes` and in tokens.
@@ -90,7 +92,6 @@ struct Offset {
 
 impl Target for Tables {
     type Body = PartRows;
-    type Missing = BTreeSet<u64>;
 
     async fn check_new(&self, lane: &LaneId) -> Result<()> {
         let table = &self.layout.records;
@@ -128,22 +129,17 @@ impl Target for Tables {
         &self,
         declared: Declared<'_>,
         body: &PartRows,
-        missing: Option<&BTreeSet<u64>>,
-        attempt: Attempt,
+        block: write_ahead::Block<'_>,
     ) -> Result<()> {
         let range = self.name(declared);
         let rebuilt;
-        let (blocks, part) = match missing {
-            Some(missing) if missing.len() as u64 != rows_of(&body.0.append) => {
-                rebuilt = body.0.only(&self.layout, missing)?;
-                (&rebuilt, true)
+        let (blocks, suffix) = match block {
+            write_ahead::Block::Whole => (&body.0.append, String::new()),
+            write_ahead::Block::Missing(rows, repair) => {
+                rebuilt = body.0.only(&self.layout, rows)?;
+                (&rebuilt, format!("~{repair}"))
             }
-            _ => (&body.0.append, false),
         };
-        // The whole block goes under the Range's own token first; everything else needs a token
-        // that was never used for other rows.
-        let suffix =
-            if attempt.0 == 0 && !part { String::new() } else { format!("~{}", attempt.0 + 1) };
         for block in blocks {
             let token = format!("{range}/{}/-{suffix}", block.table);
             if clock::now() > declared.deadline {
@@ -174,34 +170,42 @@ impl Target for Tables {
         Ok(())
     }
 
-    async fn missing(
-        &self,
-        declared: Declared<'_>,
-        body: &PartRows,
-    ) -> Result<Option<BTreeSet<u64>>> {
+    async fn missing(&self, declared: Declared<'_>, body: &PartRows) -> Result<Option<Missing>> {
         let Declared { lane, epoch, intent, .. } = declared;
-        let mut missing: BTreeSet<u64> = body.0.offsets().collect();
-        if missing.is_empty() {
+        let mut rows: BTreeSet<Seq> = body.0.seqs().collect();
+        let expected = rows.len();
+        if rows.is_empty() {
             return Ok(None);
         }
-        let rows = RowsOf {
+        let range = RowsOf {
             epoch: &epoch.to_string(),
             topic: lane.topic(),
             partition: lane.partition(),
             offsets: (intent.range.first.0, intent.range.last.0),
             ts: (intent.plan.ts_min.0, intent.plan.ts_max.0),
         };
-        let sql = table::read_back(self.connection.database(), &self.layout.records, &rows);
+        let sql = table::read_back(self.connection.database(), &self.layout.records, &range);
         let what = format!("cannot read back {} of `{lane}`", intent.range);
         let there: Vec<Offset> = self.connection.rows(&sql, &what).await?;
-        for offset in there {
-            missing.remove(&offset._offset);
+        for offset in &there {
+            rows.remove(&Seq(offset._offset));
         }
-        info!(range = %intent.range, stream = %lane, missing = missing.len(), "read back");
-        Ok((!missing.is_empty()).then_some(missing))
+        info!(range = %intent.range, stream = %lane, missing = rows.len(), "read back");
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let token_holds = rows.len() == expected || self.remembers(&range).await?;
+        Ok(Some(Missing { rows, token_holds }))
     }
 }
 
-fn rows_of(blocks: &[Block]) -> u64 {
-    blocks.iter().map(|block| block.rows).sum()
+impl Tables {
+    /// Whether the server surely still knows the tokens of the blocks in which these rows came: it
+    /// forgets the oldest, and numbers its blocks.
+    async fn remembers(&self, range: &RowsOf<'_>) -> Result<bool> {
+        let sql = table::blocks_since(self.connection.database(), &self.layout.records, range);
+        let what = format!("cannot count the blocks of `{}`", self.layout.records);
+        let blocks: u64 = self.connection.text(&sql, &what).await?.parse().unwrap_or(u64::MAX);
+        Ok(blocks < self.window)
+    }
 }

@@ -79,17 +79,17 @@ impl Rows {
         Ok(Self { plan, append, upsert, origin })
     }
 
-    /// Encodes once more just the rows of the event table that have these offsets.
+    /// Encodes once more just the event table's rows of these events.
     ///
     /// # Errors
     /// As `encode`.
-    pub fn only(&self, layout: &Layout, offsets: &BTreeSet<u64>) -> Result<Vec<Block>> {
-        self.origin.append(layout, |seq| offsets.contains(&seq.0))
+    pub fn only(&self, layout: &Layout, seqs: &BTreeSet<Seq>) -> Result<Vec<Block>> {
+        self.origin.append(layout, |seq| seqs.contains(&seq))
     }
 
-    /// The offsets that the event table has when the part is there as a whole.
-    pub fn offsets(&self) -> impl Iterator<Item = u64> {
-        self.origin.numbered().filter(|(_, event)| has_row(event)).map(|(seq, _)| seq.0)
+    /// The events that have a row in the event table when the part is there as a whole.
+    pub fn seqs(&self) -> impl Iterator<Item = Seq> {
+        self.origin.numbered().filter(|(_, event)| has_row(event)).map(|(seq, _)| seq)
     }
 }
 

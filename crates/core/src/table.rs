@@ -184,21 +184,27 @@ pub fn insert(database: &str, table: &TableName, columns: &[Column]) -> String {
     )
 }
 
-/// Which of `offsets` of one Range are in an event table.
+/// Which offsets of one Range are in an event table.
 pub fn read_back(database: &str, table: &TableName, rows: &RowsOf<'_>) -> String {
     format!(
-        "SELECT _offset FROM {}.{} WHERE _epoch = {} AND _topic = {} AND _partition = {} \
-         AND _offset BETWEEN {} AND {} \
-         AND ts BETWEEN fromUnixTimestamp64Milli(toInt64({}), 'UTC') AND fromUnixTimestamp64Milli(toInt64({}), 'UTC')",
+        "SELECT _offset FROM {}.{} WHERE {}",
         identifier(database),
         identifier(table.as_str()),
-        literal(rows.epoch),
-        literal(rows.topic),
-        rows.partition,
-        rows.offsets.0,
-        rows.offsets.1,
-        rows.ts.0,
-        rows.ts.1,
+        rows.condition(),
+    )
+}
+
+/// How many blocks, at the most, came into an event table since the rows of one Range.
+pub fn blocks_since(database: &str, table: &TableName, rows: &RowsOf<'_>) -> String {
+    format!(
+        "SELECT toUInt64(max(max_block_number) - minIf(min_block_number, name IN \
+         (SELECT DISTINCT _part FROM {}.{} WHERE {}))) \
+         FROM system.parts WHERE active AND database = {} AND table = {}",
+        identifier(database),
+        identifier(table.as_str()),
+        rows.condition(),
+        literal(database),
+        literal(table.as_str()),
     )
 }
 
@@ -215,6 +221,23 @@ pub struct RowsOf<'a> {
     pub offsets: (u64, u64),
     /// The least and the greatest `ts`, in milliseconds.
     pub ts: (i64, i64),
+}
+
+impl RowsOf<'_> {
+    fn condition(&self) -> String {
+        format!(
+            "_epoch = {} AND _topic = {} AND _partition = {} AND _offset BETWEEN {} AND {} \
+             AND ts BETWEEN fromUnixTimestamp64Milli(toInt64({}), 'UTC') \
+             AND fromUnixTimestamp64Milli(toInt64({}), 'UTC')",
+            literal(self.epoch),
+            literal(self.topic),
+            self.partition,
+            self.offsets.0,
+            self.offsets.1,
+            self.ts.0,
+            self.ts.1,
+        )
+    }
 }
 
 #[cfg(test)]

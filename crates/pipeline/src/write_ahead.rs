@@ -10,7 +10,7 @@
 //! The rules and their reasons: `docs/delivery.md`. This file must never move `next` past rows
 //! that were not seen written, and never send a block that is not declared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -54,18 +54,29 @@ pub trait Planned: Send + Sync + 'static {
     fn plan(&self) -> &Plan;
 }
 
-/// Which block of a Range is meant: the first is the Range as a whole, the later ones are what
-/// read-backs found missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Attempt(pub u32);
+/// A block of a Range, each with a token of its own.
+#[derive(Debug, Clone, Copy)]
+pub enum Block<'a> {
+    /// The Range as a whole, under its token T.
+    Whole,
+    /// What a read-back found missing, under `T~n`, n from 1 on.
+    Missing(&'a BTreeSet<Seq>, u32),
+}
+
+/// What a read-back did not find.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// The events without a row.
+    pub rows: BTreeSet<Seq>,
+    /// The whole block may be sent under T again: none of its rows are there, or T is surely among
+    /// the tokens that the server still remembers.
+    pub token_holds: bool,
+}
 
 /// Where rows go that carry their identity.
 pub trait Target: Send + Sync {
     /// The rows of one part.
     type Body: Planned;
-    /// Rows of a Range that are not there.
-    type Missing: Send + Sync;
-
     /// Checks that a lane without a checkpoint has no rows of an earlier life.
     fn check_new(&self, lane: &LaneId) -> impl Future<Output = Result<()>> + Send;
 
@@ -76,13 +87,12 @@ pub trait Target: Send + Sync {
         body: &Self::Body,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Appends the rows that must come once: all of them, or the `missing` ones.
+    /// Appends rows that must come once.
     fn append(
         &self,
         declared: Declared<'_>,
         body: &Self::Body,
-        missing: Option<&Self::Missing>,
-        attempt: Attempt,
+        block: Block<'_>,
     ) -> impl Future<Output = Result<()>> + Send;
 
     /// Waits until no write of the Range runs on the server any more.
@@ -93,7 +103,7 @@ pub trait Target: Send + Sync {
         &self,
         declared: Declared<'_>,
         body: &Self::Body,
-    ) -> impl Future<Output = Result<Option<Self::Missing>>> + Send;
+    ) -> impl Future<Output = Result<Option<Missing>>> + Send;
 }
 
 /// An insert starts at most this long after its declaration: the server's deduplication window
@@ -183,7 +193,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         let declared = self.declared(&part.lane)?;
         let (upserted, appended) = tokio::join!(
             self.target.upsert(declared, &part.body),
-            self.target.append(declared, &part.body, None, Attempt(0)),
+            self.target.append(declared, &part.body, Block::Whole),
         );
         upserted.and(appended)
     }
@@ -210,13 +220,21 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         let declared = self.declared(&part.lane)?;
         self.target.quiesce(declared).await?;
         self.target.upsert(declared, &part.body).await?;
-        let mut attempt = 0;
+        let mut repairs = 0;
+        let mut whole_sent = false;
         // An OK from a token that was sent before is no proof: the server keeps the token and the
         // rows in two writes, and a crash between them leaves the token alone. So only a read-back
-        // ends this.
+        // ends this. Every recovery walks the tokens from T on, so that an earlier request under
+        // one of them, held somewhere on its way, finds its token used in every table partition.
         while let Some(missing) = self.target.missing(declared, &part.body).await? {
-            self.target.append(declared, &part.body, Some(&missing), Attempt(attempt)).await?;
-            attempt += 1;
+            let block = if missing.token_holds && !whole_sent {
+                whole_sent = true;
+                Block::Whole
+            } else {
+                repairs += 1;
+                Block::Missing(&missing.rows, repairs)
+            };
+            self.target.append(declared, &part.body, block).await?;
         }
         Ok(())
     }

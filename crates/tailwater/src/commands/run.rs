@@ -103,12 +103,12 @@ impl Run {
             let layout = Layout { records: TableName::new(RECORDS) };
             let namespaces: Vec<_> =
                 watches.iter().map(|watch| (watch.db.clone(), watch.coll.clone())).collect();
-            schema::prepare(&connection, &layout.records, &namespaces).await?;
+            let window = schema::prepare(&connection, &layout.records, &namespaces).await?;
             info!(url = %connection.endpoint().url, database = connection.database(), "ready");
 
             let streams =
                 Streams::new(server, watches, start, Budget::new(MEMORY_BYTES), vitals.clone());
-            let tables = Tables::new(connection, PIPELINE.to_owned(), layout.clone());
+            let tables = Tables::new(connection, PIPELINE.to_owned(), layout.clone(), window);
             let delivery = WriteAhead::new(folder, tables, DEFAULT_INSERT_DEADLINE, vitals.clone());
             let transform = Arc::new(ToRows::new(layout));
             worker::run(streams, transform, delivery, BatchLimits::default(), stop.clone()).await?;

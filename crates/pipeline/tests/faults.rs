@@ -1,0 +1,358 @@
+//! The real loop and the real write-ahead over scripted ends: whatever fails, and wherever the
+//! process dies, every event ends up written exactly once.
+//!
+//! The server is a list of rows in two table partitions, and the tokens of each partition's
+//! blocks, kept in two steps as ClickHouse does: first the token, then the rows. A "crash" is an
+//! error that ends the run; the next run finds what was stored.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use tailwater_core::position::{Checkpoint, Epoch, LaneId, Millis, Plan, Position, Seq, SeqRange};
+use tailwater_core::{Error, ErrorKind, Result};
+use tailwater_pipeline::vitals::Vitals;
+use tailwater_pipeline::worker;
+use tailwater_pipeline::write_ahead::{
+    Block, CheckpointStore, Declared, Missing, Planned, Target, WriteAhead,
+};
+use tailwater_pipeline::{Batch, BatchLimits, Part, Read, Source, Transform};
+use tokio_util::sync::CancellationToken;
+
+const EVENTS: u64 = 24;
+const PARTITIONS: u64 = 2;
+
+/// What happens to one request to the server.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    None,
+    /// Nothing arrives, and the client sees an error.
+    Lost,
+    /// Everything is written, and the answer is lost.
+    AckLost,
+    /// The server dies between the token and the rows of the first partition.
+    TokenWithoutRows,
+    /// The server dies between the two partitions.
+    OnePartition,
+    /// The client gives up; the server finishes while the client looks.
+    Slow,
+    /// The client gives up; a proxy delivers the request much later.
+    Held,
+    /// The process dies before the request leaves.
+    CrashBefore,
+    /// The process dies while the request is served.
+    CrashAfter,
+}
+
+/// What happens to one save of the checkpoint.
+#[derive(Debug, Clone, Copy)]
+enum SaveFault {
+    None,
+    CrashBefore,
+    CrashAfter,
+}
+
+#[derive(Debug, Default)]
+struct World {
+    rows: Vec<u64>,
+    tokens: BTreeSet<(String, u64)>,
+    running: Vec<(String, Vec<u64>)>,
+    held: Vec<(String, Vec<u64>)>,
+    checkpoint: Option<Checkpoint>,
+    faults: VecDeque<Fault>,
+    save_faults: VecDeque<SaveFault>,
+    /// Blocks that were sent without a stored declaration that covers them.
+    undeclared: usize,
+}
+
+impl World {
+    fn apply(&mut self, token: &str, rows: &[u64]) {
+        for partition in 0..PARTITIONS {
+            self.apply_partition(token, rows, partition);
+        }
+    }
+
+    fn apply_partition(&mut self, token: &str, rows: &[u64], partition: u64) {
+        let mut rows = rows.iter().filter(|row| *row % PARTITIONS == partition).peekable();
+        if rows.peek().is_some() && self.tokens.insert((token.to_owned(), partition)) {
+            self.rows.extend(rows);
+        }
+    }
+
+    fn deliver_held(&mut self) {
+        for (token, rows) in std::mem::take(&mut self.held) {
+            self.apply(&token, &rows);
+        }
+    }
+}
+
+type Shared = Arc<Mutex<World>>;
+
+fn crash() -> Error {
+    Error::new(ErrorKind::Storage, "the process dies here")
+}
+
+fn unreachable() -> Error {
+    Error::new(ErrorKind::Unreachable, "the answer is lost")
+}
+
+struct Events {
+    next: u64,
+    announced: bool,
+    cuts: VecDeque<u64>,
+    stop: CancellationToken,
+}
+
+impl Events {
+    fn part(&mut self, count: u64) -> Part<Vec<u64>> {
+        let first = Seq(self.next);
+        let body: Vec<u64> = (self.next..self.next + count).collect();
+        self.next += count;
+        Part {
+            lane: lane(),
+            epoch: Epoch::new([1; 16]),
+            range: SeqRange::starting_at(first, count),
+            next: Position { seq: Seq(self.next), cursor: Bytes::new() },
+            body,
+            held: Vec::new(),
+        }
+    }
+}
+
+fn lane() -> LaneId {
+    LaneId::stream("a.b")
+}
+
+impl Source for Events {
+    type Body = Vec<u64>;
+
+    async fn read(&mut self, _limits: &BatchLimits) -> Result<Read<Vec<u64>>> {
+        if !self.announced {
+            self.announced = true;
+            return Ok(Read::Assigned(vec![lane()]));
+        }
+        let left = EVENTS - self.next;
+        if left == 0 {
+            self.stop.cancel();
+            return Ok(Read::Batch(Batch { parts: Vec::new() }));
+        }
+        let count = self.cuts.pop_front().unwrap_or(5).min(left);
+        Ok(Read::Batch(Batch { parts: vec![self.part(count)] }))
+    }
+
+    async fn origin(&mut self, _lane: &LaneId) -> Result<Position> {
+        Ok(Position { seq: Seq::ZERO, cursor: Bytes::new() })
+    }
+
+    fn seek(&mut self, _lane: &LaneId, _epoch: Epoch, position: &Position) -> Result<()> {
+        self.next = position.seq.0;
+        Ok(())
+    }
+
+    async fn read_exactly(&mut self, _lane: &LaneId, range: SeqRange) -> Result<Part<Vec<u64>>> {
+        Ok(self.part(range.count()))
+    }
+}
+
+#[derive(Debug)]
+struct Body {
+    rows: Vec<u64>,
+    plan: Plan,
+}
+
+impl Planned for Body {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+}
+
+struct ToBody;
+
+impl Transform for ToBody {
+    type In = Vec<u64>;
+    type Out = Body;
+
+    fn apply(&self, mut part: Part<Vec<u64>>) -> Result<Part<Body>> {
+        let rows = std::mem::take(&mut part.body);
+        let digest = rows.iter().fold(7, |sum: u64, row| sum.wrapping_mul(31).wrapping_add(*row));
+        let plan = Plan { ts_min: Millis(0), ts_max: Millis(0), rows: BTreeMap::new(), digest };
+        Ok(part.with_body(Body { rows, plan }))
+    }
+}
+
+struct Server(Shared);
+
+impl Target for Server {
+    type Body = Body;
+    async fn check_new(&self, _lane: &LaneId) -> Result<()> {
+        Ok(())
+    }
+
+    async fn upsert(&self, _declared: Declared<'_>, _body: &Body) -> Result<()> {
+        Ok(())
+    }
+
+    async fn append(&self, declared: Declared<'_>, body: &Body, block: Block<'_>) -> Result<()> {
+        let range = declared.intent.range;
+        let (token, rows) = match block {
+            Block::Whole => (range.to_string(), body.rows.clone()),
+            Block::Missing(rows, repair) => {
+                (format!("{range}~{repair}"), rows.iter().map(|seq| seq.0).collect())
+            }
+        };
+        let mut world = self.0.lock().unwrap();
+        let stored = world.checkpoint.as_ref().and_then(|at| at.pending.clone());
+        if stored.is_none_or(|intent| intent.range != declared.intent.range) {
+            world.undeclared += 1;
+        }
+        let fault = world.faults.pop_front().unwrap_or(Fault::None);
+        match fault {
+            Fault::None => {
+                world.apply(&token, &rows);
+                world.deliver_held();
+                Ok(())
+            }
+            Fault::Lost => Err(unreachable()),
+            Fault::AckLost => {
+                world.apply(&token, &rows);
+                Err(unreachable())
+            }
+            Fault::TokenWithoutRows => {
+                world.tokens.insert((token, rows[0] % PARTITIONS));
+                Err(unreachable())
+            }
+            Fault::OnePartition => {
+                world.apply_partition(&token, &rows, 0);
+                Err(unreachable())
+            }
+            Fault::Slow => {
+                world.running.push((token, rows));
+                Err(unreachable())
+            }
+            Fault::Held => {
+                world.held.push((token, rows));
+                Err(unreachable())
+            }
+            Fault::CrashBefore => Err(crash()),
+            Fault::CrashAfter => {
+                world.apply(&token, &rows);
+                Err(crash())
+            }
+        }
+    }
+
+    async fn quiesce(&self, _declared: Declared<'_>) -> Result<()> {
+        let mut world = self.0.lock().unwrap();
+        for (token, rows) in std::mem::take(&mut world.running) {
+            world.apply(&token, &rows);
+        }
+        Ok(())
+    }
+
+    async fn missing(&self, _declared: Declared<'_>, body: &Body) -> Result<Option<Missing>> {
+        let world = self.0.lock().unwrap();
+        let rows: BTreeSet<Seq> =
+            body.rows.iter().filter(|row| !world.rows.contains(row)).map(|row| Seq(*row)).collect();
+        Ok((!rows.is_empty()).then_some(Missing { rows, token_holds: true }))
+    }
+}
+
+struct Store(Shared, Option<Checkpoint>);
+
+impl CheckpointStore for Store {
+    fn load(&self, _lane: &LaneId) -> Option<&Checkpoint> {
+        self.1.as_ref()
+    }
+
+    async fn save(&mut self, changes: Vec<(LaneId, Checkpoint)>) -> Result<()> {
+        let mut world = self.0.lock().unwrap();
+        let fault = world.save_faults.pop_front().unwrap_or(SaveFault::None);
+        if matches!(fault, SaveFault::CrashBefore) {
+            return Err(crash());
+        }
+        for (_, checkpoint) in changes {
+            let before = world.checkpoint.as_ref().map(|at| at.next.seq);
+            assert!(before.is_none_or(|seq| seq <= checkpoint.next.seq), "progress went back");
+            let done = checkpoint.next.seq.0;
+            assert!((0..done).all(|row| world.rows.contains(&row)), "progress without rows");
+            world.checkpoint = Some(checkpoint);
+        }
+        match fault {
+            SaveFault::CrashAfter => Err(crash()),
+            SaveFault::None | SaveFault::CrashBefore => Ok(()),
+        }
+    }
+}
+
+/// Runs, restarting after every crash, until all events are delivered.
+async fn run_to_the_end(world: &Shared, cuts: &[u64]) {
+    loop {
+        let stop = CancellationToken::new();
+        let source =
+            Events { next: 0, announced: false, cuts: cuts.to_vec().into(), stop: stop.clone() };
+        let stored = world.lock().unwrap().checkpoint.clone();
+        let store = Store(Arc::clone(world), stored);
+        let delivery = WriteAhead::new(
+            store,
+            Server(Arc::clone(world)),
+            Duration::from_secs(60),
+            Vitals::default(),
+        );
+        let run =
+            worker::run(source, Arc::new(ToBody), delivery, BatchLimits::default(), stop).await;
+        // A crashed process's requests end with the server's own work on them.
+        match run {
+            Ok(()) => return,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Storage, "{error}"),
+        }
+    }
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        4 => Just(Fault::None),
+        1 => Just(Fault::Lost),
+        1 => Just(Fault::AckLost),
+        1 => Just(Fault::TokenWithoutRows),
+        1 => Just(Fault::OnePartition),
+        1 => Just(Fault::Slow),
+        1 => Just(Fault::Held),
+        1 => Just(Fault::CrashBefore),
+        1 => Just(Fault::CrashAfter),
+    ]
+}
+
+fn save_fault() -> impl Strategy<Value = SaveFault> {
+    prop_oneof![
+        4 => Just(SaveFault::None),
+        1 => Just(SaveFault::CrashBefore),
+        1 => Just(SaveFault::CrashAfter),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_event_is_written_once_whatever_fails(
+        faults in proptest::collection::vec(fault(), 0..12),
+        save_faults in proptest::collection::vec(save_fault(), 0..12),
+        cuts in proptest::collection::vec(1_u64..9, 0..8),
+    ) {
+        let world = Shared::default();
+        world.lock().unwrap().faults = faults.into();
+        world.lock().unwrap().save_faults = save_faults.into();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(run_to_the_end(&world, &cuts));
+        let mut world = world.lock().unwrap();
+        world.deliver_held();
+        let mut rows = world.rows.clone();
+        rows.sort_unstable();
+        prop_assert_eq!(rows, (0..EVENTS).collect::<Vec<_>>());
+        prop_assert_eq!(world.undeclared, 0);
+        let checkpoint = world.checkpoint.as_ref().unwrap();
+        prop_assert_eq!(checkpoint.next.seq, Seq(EVENTS));
+        prop_assert!(checkpoint.pending.is_none());
+    }
+}
