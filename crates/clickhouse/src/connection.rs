@@ -7,8 +7,7 @@ use bytes::Bytes;
 use clickhouse::{Client, Compression};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
-use tailwater_core::{Action, Error, ErrorKind, Result};
-use tailwater_pipeline::retry::Backoff;
+use tailwater_core::{Error, ErrorKind, Result};
 use url::{Host, Url};
 
 use crate::classify::classify;
@@ -129,28 +128,13 @@ impl Connection {
         &self.endpoint.database
     }
 
-    /// Asks until the server answers once.
+    /// Asks for a sign of life.
     ///
     /// # Errors
-    /// The last error when nothing answered within `patience`, or at once what no waiting mends.
-    pub async fn first_answer(&self, patience: Duration) -> Result<()> {
+    /// By the server's code.
+    pub async fn ping(&self) -> Result<()> {
         let what = format!("cannot reach ClickHouse at `{}`", self.endpoint.url);
-        let mut last = Error::new(ErrorKind::Unreachable, what.clone());
-        let ask = async {
-            let mut backoff = Backoff::new();
-            loop {
-                match self.text("SELECT 1", &what).await {
-                    Ok(_) => return Ok(()),
-                    Err(error) if error.kind().action() == Action::Retry => last = error,
-                    Err(error) => return Err(error),
-                }
-                backoff.pause().await;
-            }
-        };
-        match tokio::time::timeout(patience, ask).await {
-            Ok(answer) => answer,
-            Err(_) => Err(last),
-        }
+        self.text("SELECT 1", &what).await.map(|_| ())
     }
 
     /// Runs a statement that answers nothing.

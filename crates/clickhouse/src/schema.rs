@@ -23,6 +23,7 @@ pub async fn prepare(
     records: &TableName,
     namespaces: &[(String, String)],
 ) -> Result<u64> {
+    connection.ping().await?;
     check_version(connection).await?;
     let database = connection.database();
     let window = table::DEFAULT_DEDUPLICATION_WINDOW;

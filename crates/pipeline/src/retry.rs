@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use tailwater_core::{Action, Result};
+use tokio::time::Instant;
+
 const FIRST: Duration = Duration::from_millis(50);
 const CEILING: Duration = Duration::from_secs(5);
 
@@ -36,6 +39,31 @@ impl Backoff {
     }
 }
 
+/// Tries `operation` until it succeeds, fails with what no waiting mends, or `patience` ends; then
+/// the last error counts.
+///
+/// # Errors
+/// Those of `operation`.
+pub async fn patiently<T, F: Future<Output = Result<T>>>(
+    patience: Duration,
+    mut operation: impl FnMut() -> F,
+) -> Result<T> {
+    let deadline = Instant::now() + patience;
+    let mut backoff = Backoff::new();
+    loop {
+        match operation().await {
+            Err(error) if error.kind().action() == Action::Retry && Instant::now() < deadline => {
+                tracing::debug!(%error, "trying again");
+            }
+            result => return result,
+        }
+        backoff.pause().await;
+    }
+}
+
+/// Waits for ever.
+pub const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// A number from 0 to 1. Without randomness of the system it is 1: a full pause is always right.
 fn jitter() -> f64 {
     getrandom::u32().map_or(1.0, |bits| f64::from(bits) / f64::from(u32::MAX))
@@ -44,6 +72,30 @@ fn jitter() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tailwater_core::{Error, ErrorKind};
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_ends_with_the_last_error() {
+        let mut tries = 0;
+        let result: Result<()> = patiently(Duration::from_secs(30), || {
+            tries += 1;
+            std::future::ready(Err(Error::new(ErrorKind::Unreachable, format!("try {tries}"))))
+        })
+        .await;
+        assert!(tries > 5, "{tries}");
+        assert_eq!(result.unwrap_err().to_string(), format!("try {tries}"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waiting_does_not_mend_ends_at_once() {
+        let mut tries = 0;
+        let result: Result<()> = patiently(FOR_EVER, || {
+            tries += 1;
+            std::future::ready(Err(Error::new(ErrorKind::Unauthorized, "no rights")))
+        })
+        .await;
+        assert_eq!((tries, result.is_err()), (1, true));
+    }
 
     #[test]
     fn pauses_grow_to_the_ceiling_and_stay_there() {

@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::part::{Batch, Delivery, Part};
-use crate::retry::Backoff;
+use crate::retry::{self, Backoff};
 use crate::vitals::Vitals;
 
 /// Keeps checkpoints.
@@ -254,7 +254,8 @@ where
 
     async fn claim(&mut self, lane: &LaneId) -> Result<Option<Checkpoint>> {
         let Some(checkpoint) = self.store.load(lane).cloned() else {
-            self.target.check_new(lane).await?;
+            let target = &self.target;
+            retry::patiently(retry::FOR_EVER, move || target.check_new(lane)).await?;
             return Ok(None);
         };
         self.lanes.insert(lane.clone(), checkpoint.clone());

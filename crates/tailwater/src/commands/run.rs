@@ -15,6 +15,7 @@ use tailwater_embedded::{EngineOptions, EngineProcess, PASSWORD_VARIABLE};
 use tailwater_mongodb::{Server, Start, Streams, Watch, connect};
 use tailwater_pipeline::BatchLimits;
 use tailwater_pipeline::budget::Budget;
+use tailwater_pipeline::retry;
 use tailwater_pipeline::state_folder::StateFolder;
 use tailwater_pipeline::vitals::Vitals;
 use tailwater_pipeline::worker;
@@ -99,11 +100,13 @@ impl Run {
                 }
             };
             let connection = Connection::new(endpoint);
-            connection.first_answer(connect::DEFAULT_FIRST_CONNECTION).await?;
             let layout = Layout { records: TableName::new(RECORDS) };
             let namespaces: Vec<_> =
                 watches.iter().map(|watch| (watch.db.clone(), watch.coll.clone())).collect();
-            let window = schema::prepare(&connection, &layout.records, &namespaces).await?;
+            let window = retry::patiently(connect::DEFAULT_FIRST_CONNECTION, || {
+                schema::prepare(&connection, &layout.records, &namespaces)
+            })
+            .await?;
             info!(url = %connection.endpoint().url, database = connection.database(), "ready");
 
             let streams =
