@@ -30,6 +30,8 @@ enum Command {
 enum Soak {
     /// Kill Tailwater and its engine at random moments under load, then judge the tables
     Kill(Passed),
+    /// Lose answers, tokens and rows, delay inserts, and kill Tailwater each time
+    Fault(Passed),
 }
 
 /// Arguments that the testkit's binary reads itself.
@@ -50,6 +52,7 @@ fn main() -> anyhow::Result<()> {
         Command::Ci => ci(),
         Command::Demo(passed) => testkit(&["demo"], &passed),
         Command::Soak(Soak::Kill(passed)) => testkit(&["soak", "kill"], &passed),
+        Command::Soak(Soak::Fault(passed)) => testkit(&["soak", "fault"], &passed),
     }
 }
 

@@ -11,7 +11,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde_json::Value;
 use tailwater_testkit::rig::Rig;
-use tailwater_testkit::servers::{Exit, free_port};
+use tailwater_testkit::servers::{Exit, Target, free_port};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Binary, print};
@@ -89,7 +89,7 @@ impl Demo {
 
     async fn begin(&self, listen: SocketAddr) -> anyhow::Result<Rig> {
         let namespaces = ["ingest.files".to_owned()];
-        let mut rig = Rig::assemble(&self.binary.tailwater, &namespaces, listen)
+        let mut rig = Rig::assemble(&self.binary.tailwater, &namespaces, Target::Embedded(listen))
             .await?
             .context("a server is missing: run `cargo xtask setup`")?;
         let mut random = StdRng::seed_from_u64(1);
@@ -123,7 +123,7 @@ fn usual_port() -> anyhow::Result<u16> {
 }
 
 fn introduction(rig: &Rig) -> String {
-    let (listen, mongodb) = (rig.arguments.listen, &rig.arguments.source);
+    let (listen, mongodb) = (rig.arguments.target.address(), &rig.arguments.source);
     format!(
         "\n  MongoDB      {mongodb}\n  \
          ClickHouse   http://{listen}   any client, user `default`, no password\n               \

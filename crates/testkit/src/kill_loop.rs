@@ -206,7 +206,7 @@ fn revive(rig: &mut Rig, engine_killed: &mut bool, report: &mut Report) -> anyho
 async fn settle(rig: &mut Rig) -> anyhow::Result<()> {
     let exit = rig.tailwater.terminate(SETTLE_DEADLINE).await?;
     ensure!(exit == Exit::Code(0), "`run` ended with {exit:?} after SIGTERM");
-    let listen = rig.arguments.listen;
+    let listen = rig.arguments.target.address();
     let gone = async {
         while TcpStream::connect(listen).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -10,6 +10,7 @@
 pub mod checker;
 pub mod clickhouse;
 pub mod contract;
+pub mod fault_loop;
 pub mod kill_loop;
 pub mod rig;
 pub mod servers;

@@ -10,7 +10,7 @@ use mongodb::Client;
 
 use crate::checker::{Checker, Verdict};
 use crate::clickhouse::ClickHouse;
-use crate::servers::{Mongod, Needed, RunArguments, Tailwater, free_port};
+use crate::servers::{Mongod, Needed, RunArguments, Tailwater, Target, free_port};
 use crate::truth::Truth;
 
 /// How long the first row may take, on the slowest machine.
@@ -44,14 +44,15 @@ impl Rig {
     /// When something does not start, or no row arrives.
     pub async fn start(binary: &Path, namespaces: &[String]) -> anyhow::Result<Option<Self>> {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-        let Some(mut rig) = Self::assemble(binary, namespaces, listen).await? else {
+        let Some(mut rig) = Self::assemble(binary, namespaces, Target::Embedded(listen)).await?
+        else {
             return Ok(None);
         };
         rig.warm_up(|number| doc! { "_id": format!("warm-up {number}") }).await?;
         Ok(Some(rig))
     }
 
-    /// As [`Rig::start`], with the engine at this address, and without waiting for a row.
+    /// As [`Rig::start`], with the rows going there, and without waiting for a row.
     ///
     /// # Errors
     ///
@@ -59,7 +60,7 @@ impl Rig {
     pub async fn assemble(
         binary: &Path,
         namespaces: &[String],
-        listen: SocketAddr,
+        target: Target,
     ) -> anyhow::Result<Option<Self>> {
         if Needed::Libchdb.find()?.is_none() {
             return Ok(None);
@@ -74,14 +75,14 @@ impl Rig {
             source: mongod.uri(),
             collections: namespaces.to_vec(),
             state: folder.path().join("state"),
-            listen,
+            target,
             http: free_port()?,
         };
         let log = folder.path().join("run.log");
         let tailwater = Tailwater::start(binary, &arguments.to_vec(), &log)?;
         let checker = Checker {
             mongodb: client.clone(),
-            clickhouse: ClickHouse::new(&format!("http://{listen}"), "default"),
+            clickhouse: ClickHouse::new(&format!("http://{}", target.address()), "default"),
             namespaces: namespaces.to_vec(),
         };
         let binary = binary.to_owned();

@@ -5,6 +5,7 @@
 mod child;
 mod engine;
 mod mongod;
+mod proxy;
 mod tailwater;
 
 use std::io::Write as _;
@@ -17,7 +18,8 @@ use rand::Rng as _;
 pub use child::Exit;
 pub use engine::Engine;
 pub use mongod::Mongod;
-pub use tailwater::{RunArguments, Tailwater};
+pub use proxy::{Caught, Fault, Proxy};
+pub use tailwater::{RunArguments, Tailwater, Target};
 
 /// A file that the tests need and that `cargo xtask setup` fetches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use tailwater_testkit::kill_loop;
+use tailwater_testkit::{fault_loop, kill_loop};
 
 use crate::{Binary, print};
 
@@ -11,6 +11,21 @@ use crate::{Binary, print};
 pub(crate) enum Soak {
     /// Kill Tailwater, its engine and MongoDB at random moments under load, then judge the tables
     Kill(Kill),
+    /// Lose answers, tokens and rows, delay inserts, and kill Tailwater each time
+    Fault(Fault),
+}
+
+/// The fault loop.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Fault {
+    #[command(flatten)]
+    binary: Binary,
+    /// How often each fault comes
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    rounds: u32,
+    /// Repeats a loop; without it each loop is another
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
 }
 
 /// The kill loop.
@@ -28,14 +43,23 @@ pub(crate) struct Kill {
 
 impl Soak {
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let Self::Kill(Kill { binary, kills, seed }) = self;
-        let seed = seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
-        print(&format!("{kills} kills, seed {seed}\n"));
-        let plan = kill_loop::Plan::new(seed, kills);
-        let report =
-            kill_loop::run(&binary.tailwater, &plan, |line| print(&format!("{line}\n"))).await?;
-        let report = report.context("a server is missing: run `cargo xtask setup`")?;
-        print(&format!("{report}\n"));
+        let tell = |line: &str| print(&format!("{line}\n"));
+        let seed = |seed: Option<u64>| seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
+        let report = match self {
+            Self::Kill(Kill { binary, kills, seed: given }) => {
+                let plan = kill_loop::Plan::new(seed(given), kills);
+                tell(&format!("{kills} kills, seed {}", plan.seed));
+                let report = kill_loop::run(&binary.tailwater, &plan, tell).await?;
+                report.map(|report| report.to_string())
+            }
+            Self::Fault(Fault { binary, rounds, seed: given }) => {
+                let plan = fault_loop::Plan { seed: seed(given), rounds };
+                tell(&format!("{rounds} rounds, seed {}", plan.seed));
+                let report = fault_loop::run(&binary.tailwater, plan, tell).await?;
+                report.map(|report| report.to_string())
+            }
+        };
+        tell(&report.context("a server is missing: run `cargo xtask setup`")?);
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! The ClickHouse engine on its own: `tailwater engine serve`.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -37,9 +38,9 @@ impl Engine {
         Ok(Some(engine))
     }
 
-    /// The URL of its HTTP endpoint, without a path.
-    pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+    /// Where it answers HTTP.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
     /// Kills the engine at once (SIGKILL). Its data stays.

@@ -99,6 +99,29 @@ impl Tailwater {
     }
 }
 
+/// Where the rows go.
+#[derive(Debug, Clone, Copy)]
+pub enum Target {
+    /// To the engine that `run` starts, which listens here.
+    Embedded(SocketAddr),
+    /// To a server that stands alone.
+    Server {
+        /// What `run` is told.
+        through: SocketAddr,
+        /// Where the server itself is.
+        direct: SocketAddr,
+    },
+}
+
+impl Target {
+    /// Where anybody but `run` asks.
+    pub const fn address(self) -> SocketAddr {
+        match self {
+            Self::Embedded(address) | Self::Server { direct: address, .. } => address,
+        }
+    }
+}
+
 /// The arguments of `tailwater run`.
 #[derive(Debug, Clone)]
 pub struct RunArguments {
@@ -108,8 +131,8 @@ pub struct RunArguments {
     pub collections: Vec<String>,
     /// The state folder.
     pub state: PathBuf,
-    /// Address of the embedded engine.
-    pub listen: SocketAddr,
+    /// Where the rows go.
+    pub target: Target,
     /// Port of metrics and health.
     pub http: u16,
 }
@@ -117,7 +140,13 @@ pub struct RunArguments {
 impl RunArguments {
     /// As they stand on the command line.
     pub fn to_vec(&self) -> Vec<String> {
-        [
+        let target = match self.target {
+            Target::Embedded(listen) => ["--listen".into(), listen.to_string()],
+            Target::Server { through, .. } => {
+                ["--target".into(), format!("http://{through}/default")]
+            }
+        };
+        let mut arguments: Vec<String> = [
             "run".into(),
             "--source".into(),
             self.source.clone(),
@@ -125,11 +154,11 @@ impl RunArguments {
             self.collections.join(","),
             "--state".into(),
             self.state.display().to_string(),
-            "--listen".into(),
-            self.listen.to_string(),
             "--http".into(),
             format!("127.0.0.1:{}", self.http),
         ]
-        .into()
+        .into();
+        arguments.extend(target);
+        arguments
     }
 }

@@ -1,0 +1,248 @@
+//! A TCP proxy before ClickHouse that loses one answer, or keeps one request for later.
+//!
+//! It knows of HTTP only what it needs: an insert under a token shows that in its first line.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// What shows that a request is an insert that must not come twice.
+const MARK: &[u8] = b"insert_deduplication_token=";
+
+/// What happens to the next insert under a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The server does it, but its answer never arrives.
+    SwallowReply,
+    /// It is kept, and sent to the server when [`Caught::release`] is called.
+    HoldRequest,
+}
+
+/// The insert that a fault has met. It waits for [`Caught::go`].
+#[derive(Debug)]
+pub struct Caught {
+    go: Option<oneshot::Sender<()>>,
+    done: Option<oneshot::Receiver<()>>,
+    release: Option<oneshot::Sender<()>>,
+    released: Option<oneshot::Receiver<()>>,
+}
+
+impl Caught {
+    /// Lets it go on; returns when the server has answered, or the whole request is kept.
+    ///
+    /// # Errors
+    ///
+    /// When the connection broke before that.
+    pub async fn go(&mut self) -> anyhow::Result<()> {
+        let _sent = self.go.take().context("it is under way already")?.send(());
+        let done = self.done.take().context("it is under way already")?;
+        done.await.context("the connection broke before the fault was done")
+    }
+
+    /// Sends the kept request to the server and waits for its answer.
+    ///
+    /// # Errors
+    ///
+    /// When nothing was kept, or the server does not answer.
+    pub async fn release(&mut self) -> anyhow::Result<()> {
+        let _sent = self.release.take().context("nothing is kept")?.send(());
+        let released = self.released.take().context("nothing is kept")?;
+        released.await.context("the kept request was not answered")
+    }
+}
+
+struct Armed {
+    fault: Fault,
+    caught: oneshot::Sender<Caught>,
+}
+
+type Trap = Arc<Mutex<Option<Armed>>>;
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    trap: Trap,
+    task: JoinHandle<()>,
+}
+
+impl std::fmt::Debug for Armed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Armed").field("fault", &self.fault).finish_non_exhaustive()
+    }
+}
+
+impl Proxy {
+    /// Listens on a free loopback port and forwards to `server`.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be bound.
+    pub async fn start(server: SocketAddr) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let trap = Trap::default();
+        let of_connections = Arc::clone(&trap);
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let trap = Arc::clone(&of_connections);
+                tokio::spawn(async move {
+                    // A broken connection is for its two ends to notice.
+                    if let Err(error) = forward(client, server, &trap).await {
+                        tracing::debug!(%error, "a connection through the proxy broke");
+                    }
+                });
+            }
+        });
+        Ok(Self { address, trap, task })
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Sets a trap for the next insert; the receiver gets it when it is caught.
+    pub fn arm(&self, fault: Fault) -> oneshot::Receiver<Caught> {
+        let (caught, receiver) = oneshot::channel();
+        let mut trap = self.trap.lock().unwrap_or_else(PoisonError::into_inner);
+        *trap = Some(Armed { fault, caught });
+        receiver
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn forward(mut client: TcpStream, server: SocketAddr, trap: &Trap) -> anyhow::Result<()> {
+    let mut upstream = TcpStream::connect(server).await?;
+    let (mut request, mut reply) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    loop {
+        tokio::select! {
+            count = client.read(&mut request) => {
+                let bytes = &request[..count?];
+                if bytes.is_empty() {
+                    return Ok(());
+                }
+                if let Some(armed) = spring(trap, bytes) {
+                    let first = bytes.to_vec();
+                    return match armed.fault {
+                        Fault::SwallowReply => swallow(client, upstream, first, armed).await,
+                        Fault::HoldRequest => hold(client, upstream, first, armed).await,
+                    };
+                }
+                upstream.write_all(bytes).await?;
+            }
+            count = upstream.read(&mut reply) => {
+                let bytes = &reply[..count?];
+                if bytes.is_empty() {
+                    return Ok(());
+                }
+                client.write_all(bytes).await?;
+            }
+        }
+    }
+}
+
+/// Takes the trap if these bytes begin an insert under a token.
+fn spring(trap: &Trap, bytes: &[u8]) -> Option<Armed> {
+    let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    if !line.starts_with(b"POST ") || !line.windows(MARK.len()).any(|window| window == MARK) {
+        return None;
+    }
+    trap.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+async fn swallow(
+    mut client: TcpStream,
+    mut upstream: TcpStream,
+    first: Vec<u8>,
+    armed: Armed,
+) -> anyhow::Result<()> {
+    let (go, gone) = oneshot::channel();
+    let (finish, done) = oneshot::channel();
+    let caught = Caught { go: Some(go), done: Some(done), release: None, released: None };
+    armed.caught.send(caught).ok().context("nobody waits for the fault")?;
+    gone.await?;
+    upstream.write_all(&first).await?;
+    let (mut request, mut reply) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    loop {
+        tokio::select! {
+            count = client.read(&mut request) => {
+                upstream.write_all(&request[..count?]).await?;
+            }
+            count = upstream.read(&mut reply) => {
+                anyhow::ensure!(count? > 0, "the server hung up");
+                break;
+            }
+        }
+    }
+    let _told = finish.send(());
+    // Silence, until the client goes away.
+    while client.read(&mut request).await? > 0 {}
+    Ok(())
+}
+
+async fn hold(
+    mut client: TcpStream,
+    mut upstream: TcpStream,
+    mut kept: Vec<u8>,
+    armed: Armed,
+) -> anyhow::Result<()> {
+    let (go, gone) = oneshot::channel();
+    let (finish, done) = oneshot::channel();
+    let (release, let_go) = oneshot::channel();
+    let (answer, released) = oneshot::channel();
+    let caught =
+        Caught { go: Some(go), done: Some(done), release: Some(release), released: Some(released) };
+    armed.caught.send(caught).ok().context("nobody waits for the fault")?;
+    gone.await?;
+    let mut more = vec![0; 1 << 16];
+    while !is_whole(&kept) {
+        let count = client.read(&mut more).await?;
+        anyhow::ensure!(count > 0, "the client hung up in the middle of its request");
+        kept.extend_from_slice(&more[..count]);
+    }
+    let _told = finish.send(());
+    let_go.await?;
+    upstream.write_all(&kept).await?;
+    anyhow::ensure!(upstream.read(&mut more).await? > 0, "the server hung up");
+    let _told = answer.send(());
+    Ok(())
+}
+
+/// Whether the bytes hold a request with all of its body.
+fn is_whole(request: &[u8]) -> bool {
+    let Some(end) = request.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return false;
+    };
+    let head = String::from_utf8_lossy(&request[..end]).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    match length.and_then(|length| length.trim().parse::<usize>().ok()) {
+        Some(length) => request.len() >= end + 4 + length,
+        None => request.ends_with(b"0\r\n\r\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_whole;
+
+    #[test]
+    fn a_request_is_whole_with_its_last_byte() {
+        assert!(!is_whole(b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nab"));
+        assert!(is_whole(b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc"));
+        assert!(!is_whole(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n"));
+        assert!(is_whole(
+            b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        ));
+    }
+}
