@@ -5,7 +5,7 @@
 //! each block as a result of its own (JSON would be several documents), and its other calls hold
 //! the whole result in memory.
 
-use std::io::{self, Read};
+use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -228,17 +228,56 @@ fn query(
     let default = request.default_format.as_deref().unwrap_or("TabSeparated");
     let format = tail.format.map_or(default, |(_, name)| name);
     responder.set_format(format);
+    // What we make of the text must parse as well; were our reading of it wrong, the engine gets
+    // what the client sent.
     if class == Class::ReadOnly {
         progress.may_be_killed.store(true, Ordering::Release);
         if tail.selects {
-            return select(engine, connection, request, sql, &tail, responder, progress);
+            let (reader, writer) = pipe()?;
+            let sql = piped(sql, &tail, default, writer.as_raw_fd(), &progress.mark);
+            if connection.classify(&sql).0 == 1 {
+                let piped = Piped { sql, default, reader, writer };
+                return select(engine, connection, request, piped, responder, progress);
+            }
         }
     }
-    let statement = sql.get(..tail.end).unwrap_or(sql);
-    let marked = format!("{statement}\n/* {} */", progress.mark);
-    let answer = connection.query(&marked, default, &request.params).map_err(refusal)?;
+    let marked = format!("{}\n/* {} */", sql.get(..tail.end).unwrap_or(sql), progress.mark);
+    let sent = if connection.classify(&marked) == (1, class) { &marked } else { sql };
+    let answer = connection.query(sent, default, &request.params).map_err(refusal)?;
     responder.write(answer.bytes())?;
     Ok(answer.figures())
+}
+
+fn pipe() -> Result<(PipeReader, PipeWriter), Exception> {
+    let (reader, writer) = io::pipe().map_err(|error| no_pipe(&error))?;
+    if rustix::pipe::fcntl_setpipe_size(&writer, PIECE_BYTES).is_err() {
+        tracing::trace!("pipes stay small on this system");
+    }
+    Ok((reader, writer))
+}
+
+fn no_pipe(error: &io::Error) -> Exception {
+    Exception::new(CANNOT_SCHEDULE_TASK, &format!("cannot pipe the result: {error}"))
+}
+
+/// The SELECT that writes its result to descriptor `fd`, with the mark by which to find it.
+fn piped(sql: &str, tail: &Tail<'_>, default: &str, fd: i32, mark: &str) -> String {
+    let statement = sql.get(..tail.end).unwrap_or(sql);
+    let at = tail.format.map_or(statement.len(), |(at, _)| at.min(statement.len()));
+    let (body, format) = statement.split_at(at);
+    let outfile = format!("INTO OUTFILE '/proc/self/fd/{fd}' APPEND");
+    if format.is_empty() {
+        return format!("{body}\n{outfile} FORMAT {default}\n/* {mark} */");
+    }
+    format!("{body}\n{outfile}\n{format}\n/* {mark} */")
+}
+
+/// A SELECT and the pipe that it writes to.
+struct Piped<'a> {
+    sql: String,
+    default: &'a str,
+    reader: PipeReader,
+    writer: PipeWriter,
 }
 
 /// Runs a SELECT through a pipe, so that its result never stands in memory.
@@ -246,40 +285,22 @@ fn select(
     engine: &Arc<Engine>,
     connection: &mut Connection,
     request: &Request,
-    sql: &str,
-    tail: &Tail<'_>,
+    piped: Piped<'_>,
     responder: &mut Responder,
     progress: &Arc<Progress>,
 ) -> Result<Figures, End> {
-    let pipe = |error: io::Error| {
-        Exception::new(CANNOT_SCHEDULE_TASK, &format!("cannot make a pipe for the result: {error}"))
-    };
-    let default = request.default_format.as_deref().unwrap_or("TabSeparated");
-    let (mut reader, writer) = io::pipe().map_err(pipe)?;
-    if rustix::pipe::fcntl_setpipe_size(&writer, PIECE_BYTES).is_err() {
-        tracing::trace!("pipes stay small on this system");
-    }
-    let statement = sql.get(..tail.end).unwrap_or(sql);
-    let (body, format) = match tail.format {
-        Some((at, _)) => statement.split_at(at.min(statement.len())),
-        None => (statement, ""),
-    };
-    let format = if format.is_empty() { format!("FORMAT {default}") } else { format.to_owned() };
-    let fd = writer.as_raw_fd();
-    let mark = &progress.mark;
-    let piped = format!("{body}\nINTO OUTFILE '/proc/self/fd/{fd}' APPEND\n{format}\n/* {mark} */");
-
+    let Piped { sql, default, mut reader, writer } = piped;
     std::thread::scope(|scope| {
         let query = std::thread::Builder::new()
             .name("query".to_owned())
             .stack_size(STACK_BYTES)
             .spawn_scoped(scope, move || {
-                let answer = connection.query(&piped, default, &request.params);
+                let answer = connection.query(&sql, default, &request.params);
                 // The engine has opened the pipe anew and closed it; this was the last writer.
                 drop(writer);
                 answer.map(|answer| answer.figures())
             })
-            .map_err(pipe)?;
+            .map_err(|error| no_pipe(&error))?;
         let mut buffer = vec![0; PIECE_BYTES];
         let sent = loop {
             match reader.read(&mut buffer) {
@@ -289,7 +310,7 @@ fn select(
                         break Err(End::from(gone));
                     }
                 }
-                Err(error) => break Err(pipe(error).into()),
+                Err(error) => break Err(no_pipe(&error).into()),
             }
         };
         // Nobody reads any more: a query that goes on writing fails at its next write.

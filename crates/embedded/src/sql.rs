@@ -30,6 +30,8 @@ enum Kind {
     Close,
     Semicolon,
     Other,
+    /// A quote that is never closed: the rest of the text, of which nothing can be said.
+    Unclosed,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +41,7 @@ struct Token {
     end: usize,
 }
 
-/// Yields tokens without white space and comments; ends early at an unclosed quote or comment.
+/// Yields tokens without white space and comments.
 struct Lexer<'a> {
     sql: &'a [u8],
     at: usize,
@@ -103,16 +105,21 @@ impl Iterator for Lexer<'_> {
     fn next(&mut self) -> Option<Token> {
         self.skip_space()?;
         let start = self.at;
-        let (kind, end) = match *self.sql.get(start)? {
-            b'\'' => (Kind::Text, self.quoted_end(b'\'')?),
-            quote @ (b'"' | b'`') => (Kind::Quoted, self.quoted_end(quote)?),
-            b'$' => (Kind::Text, self.heredoc_end()?),
+        let first = *self.sql.get(start)?;
+        let closed = |kind, end: Option<usize>| match end {
+            Some(end) => (kind, end),
+            None => (Kind::Unclosed, self.sql.len()),
+        };
+        let (kind, end) = match first {
+            b'\'' => closed(Kind::Text, self.quoted_end(b'\'')),
+            b'"' | b'`' => closed(Kind::Quoted, self.quoted_end(first)),
+            b'$' => closed(Kind::Text, self.heredoc_end()),
             b'(' | b'[' | b'{' => (Kind::Open, start + 1),
             b')' | b']' | b'}' => (Kind::Close, start + 1),
             b';' => (Kind::Semicolon, start + 1),
-            byte if byte.is_ascii_alphanumeric() || byte == b'_' => {
+            _ if is_word(first) => {
                 let rest = self.sql.get(start..)?;
-                let word = rest.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_');
+                let word = rest.iter().take_while(|byte| is_word(**byte) || **byte == b'$');
                 (Kind::Word, start + word.count())
             }
             _ => (Kind::Other, start + 1),
@@ -120,6 +127,10 @@ impl Iterator for Lexer<'_> {
         self.at = end;
         Some(Token { kind, start, end })
     }
+}
+
+const fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
 fn is(sql: &[u8], token: Token, word: &str) -> bool {
@@ -145,6 +156,7 @@ pub(crate) fn shape(sql: &[u8], complete: bool) -> Shape {
     while let Some(token) = lexer.next() {
         let at_edge = token.end == sql.len() && !complete;
         match token.kind {
+            Kind::Unclosed => return unfinished,
             Kind::Open => depth += 1,
             Kind::Close => depth = depth.saturating_sub(1),
             Kind::Word if at_edge => return Shape::Incomplete,
@@ -348,6 +360,11 @@ mod tests {
         assert_eq!(format("SELECT 'FORMAT JSON'"), None);
         let sql = "SELECT 1 -- c\n ; ";
         assert_eq!(&sql[..tail(sql).end], "SELECT 1");
+        // What is not understood is never cut off.
+        for sql in ["SELECT a$b FROM t", "SELECT $a, 2", "SELECT 'x", "SELECT \"é\" + ‘ü’ -1"]
+        {
+            assert_eq!(tail(sql).end, sql.len(), "{sql}");
+        }
         assert!(tail("SELECT 1 INTO OUTFILE 'x'").uses_client_file);
         assert!(tail("INSERT INTO t FROM INFILE 'x' FORMAT CSV").uses_client_file);
         assert!(tail("INSERT INTO t SELECT * FROM input('a Int8') FORMAT CSV").reads_input);

@@ -24,6 +24,17 @@ fn formats_come_from_the_query_the_url_or_a_header() {
     assert_eq!(answer.header("X-ClickHouse-Format"), Some("JSONEachRow"));
     assert_eq!(answer.header("Content-Type"), Some("application/x-ndjson; charset=UTF-8"));
     assert_eq!(answer.ok(), "{\"name\":\"system\"}\n");
+    // Texts that a hasty reading would cut or bend.
+    for (sql, answer) in [
+        ("SELECT 1 AS format, format b", "1\t1\n"),
+        ("SELECT 1 AS a$b, a$b -- ; FORMAT JSON", "1\t1\n"),
+        ("SELECT $h$it's; FORMAT JSON$h$; /* FORMAT JSON */", "it\\'s; FORMAT JSON\n"),
+        ("WITH 'FORMAT JSON' AS x SELECT x FORMAT TSV SETTINGS max_threads = 1", "FORMAT JSON\n"),
+        ("(SELECT 1) UNION ALL (SELECT 1)", "1\n1\n"),
+        ("EXPLAIN SYNTAX SELECT 1 FORMAT TSV", "SELECT 1\nFROM system.one\n"),
+    ] {
+        assert_eq!(db.sql(sql), answer, "{sql}");
+    }
     // A result of several blocks is one document.
     let json = db.sql("SELECT number FROM numbers(200000) FORMAT JSON");
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
