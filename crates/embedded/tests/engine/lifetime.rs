@@ -18,16 +18,17 @@ fn anywhere() -> std::net::SocketAddr {
     ([127, 0, 0, 1], 0).into()
 }
 
-/// The process whose arguments name `state`.
-fn engine_pid(state: &Path) -> Option<u32> {
+/// The engines whose arguments name `state`.
+fn engine_pids(state: &Path) -> Vec<u32> {
     let name = state.to_str().unwrap();
-    std::fs::read_dir("/proc").unwrap().find_map(|entry| {
+    let engines = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
         let path = entry.unwrap().path();
         let arguments = std::fs::read(path.join("cmdline")).ok()?;
         let arguments = String::from_utf8_lossy(&arguments).into_owned();
         let ours = arguments.contains("\0engine\0serve\0") && arguments.contains(name);
         path.file_name()?.to_str()?.parse().ok().filter(|_| ours)
-    })
+    });
+    engines.collect()
 }
 
 fn sigkill(pid: u32) {
@@ -95,6 +96,31 @@ fn a_folder_and_a_port_have_one_engine() {
 }
 
 #[test]
+fn a_child_waits_for_a_predecessor_that_is_about_to_die() {
+    if !present() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dying = Engine::start(folder.path());
+    let lock = folder.path().join("engine/lock");
+    let waits = |pid: u32| {
+        std::fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|mut open| {
+            open.any(|fd| {
+                fd.is_ok_and(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == lock))
+            })
+        })
+    };
+    std::thread::scope(|scope| {
+        let next = scope.spawn(|| Engine::try_start(folder.path(), "127.0.0.1:0", ""));
+        wait_until("the next one waits for the lock", || {
+            engine_pids(folder.path()).into_iter().any(|pid| pid != dying.pid() && waits(pid))
+        });
+        dying.kill();
+        next.join().unwrap().unwrap().sql("SELECT 1").ok();
+    });
+}
+
+#[test]
 fn other_addresses_than_loopback_need_a_password() {
     if !present() {
         return;
@@ -124,13 +150,13 @@ fn an_engine_that_dies_comes_back_on_its_address() {
     let ask = |sql: &str| Ask::post(process.address(), sql).try_send();
     ask("CREATE TABLE t (a Int8) ENGINE = MergeTree ORDER BY a").unwrap().ok();
     ask("INSERT INTO t VALUES (1)").unwrap().ok();
-    sigkill(engine_pid(folder.path()).unwrap());
+    sigkill(engine_pids(folder.path())[0]);
     wait_until("the engine is back", || {
         ask("SELECT count() FROM t")
             .is_ok_and(|answer| answer.status == 200 && answer.text() == "1\n")
     });
     runtime.block_on(process.shutdown());
-    assert_eq!(engine_pid(folder.path()), None);
+    assert!(engine_pids(folder.path()).is_empty());
 }
 
 #[test]
@@ -154,7 +180,7 @@ fn an_engine_ends_with_its_parent_even_when_busy() {
     });
     parent.kill().unwrap();
     parent.wait().unwrap();
-    wait_until("the engine is gone", || engine_pid(folder.path()).is_none());
+    wait_until("the engine is gone", || engine_pids(folder.path()).is_empty());
     drop(busy);
     // Its folder is free for the next one.
     Engine::start(folder.path()).sql("SELECT 1").ok();
