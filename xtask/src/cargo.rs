@@ -73,15 +73,11 @@ fn figure(line: &str, name: &str) -> u64 {
 }
 
 /// Replaces this process by the testkit's binary, so that Ctrl-C reaches it and its exit code is
-/// ours. It stands beside this program, and so does `tailwater`.
+/// ours. It stands beside this program.
 pub(crate) fn become_testkit(command: &[&str], arguments: &[String]) -> anyhow::Result<()> {
     let here = std::env::current_exe().context("cannot find this program's folder")?;
-    let error = Command::new(here.with_file_name("tailwater-testkit"))
-        .args(command)
-        .arg("--tailwater")
-        .arg(here.with_file_name("tailwater"))
-        .args(arguments)
-        .exec();
+    let error =
+        Command::new(here.with_file_name("tailwater-testkit")).args(command).args(arguments).exec();
     Err(error).context("cannot run `tailwater-testkit`")
 }
 

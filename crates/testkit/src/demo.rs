@@ -14,7 +14,7 @@ use tailwater_testkit::rig::Rig;
 use tailwater_testkit::servers::{Exit, Target, free_port};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Binary, print};
+use crate::{print, tailwater};
 use screen::{Moment, Screen};
 
 /// Where the embedded engine listens by default, if nobody else does.
@@ -31,8 +31,6 @@ const QUERIES: [&str; 4] = [
 /// Show it: a real MongoDB with live writes, Tailwater, a real ClickHouse.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Demo {
-    #[command(flatten)]
-    binary: Binary,
     /// End by itself after this time, such as `20s`, and judge that every change arrived once
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     period: Option<Duration>,
@@ -82,14 +80,16 @@ impl Demo {
             (result, _) => result,
         };
         let exit = rig.tailwater.terminate(Duration::from_secs(60)).await?;
-        judged?;
-        ensure!(exit == Exit::Code(0), "`run` ended with {exit:?}:\n{}", rig.tailwater.log_tail());
-        Ok(())
+        let settled = judged.and_then(|()| {
+            ensure!(exit == Exit::Code(0), "`run` ended with {exit:?}");
+            Ok(())
+        });
+        settled.with_context(|| format!("see `{}`", rig.keep().display()))
     }
 
     async fn begin(&self, listen: SocketAddr) -> anyhow::Result<Rig> {
         let namespaces = ["ingest.files".to_owned()];
-        let mut rig = Rig::assemble(&self.binary.tailwater, &namespaces, Target::Embedded(listen))
+        let mut rig = Rig::assemble(&tailwater()?, &namespaces, Target::Embedded(listen))
             .await?
             .context("a server is missing: run `cargo xtask setup`")?;
         let mut random = StdRng::seed_from_u64(1);
@@ -148,7 +148,11 @@ async fn look(rig: &mut Rig, elapsed: Duration, before: &Moment) -> anyhow::Resu
     }
     let seconds = (elapsed - before.elapsed).as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
-    let rate = if seconds > 0.0 { rows.saturating_sub(before.rows) as f64 / seconds } else { 0.0 };
+    let rate = if before.rows > 0 && seconds > 0.0 {
+        rows.saturating_sub(before.rows) as f64 / seconds
+    } else {
+        0.0
+    };
     let lag = newest["age"].as_f64().map(|millis| millis / 1000.0);
     Ok(Moment { elapsed, changes, rows, rate, lag, answers })
 }

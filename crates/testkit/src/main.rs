@@ -4,7 +4,9 @@ mod demo;
 mod soak;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Parser;
 
 /// Runs Tailwater against real servers.
@@ -18,20 +20,25 @@ enum Command {
     Soak(soak::Soak),
 }
 
-/// The program under test.
-#[derive(Debug, clap::Args)]
-struct Binary {
-    /// The `tailwater` to run
-    #[arg(long, value_name = "FILE", hide = true)]
-    tailwater: PathBuf,
-}
-
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match Command::parse() {
+async fn main() -> ExitCode {
+    let result = match Command::parse() {
         Command::Demo(demo) => demo.run().await,
         Command::Soak(soak) => soak.run().await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            print(&format!("error: {error:#}\n"));
+            ExitCode::FAILURE
+        }
     }
+}
+
+/// The program under test, which stands beside this one.
+fn tailwater() -> anyhow::Result<PathBuf> {
+    let here = std::env::current_exe().context("cannot find this program's folder")?;
+    Ok(here.with_file_name("tailwater"))
 }
 
 /// The one place that prints.

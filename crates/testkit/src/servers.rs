@@ -18,7 +18,7 @@ use rand::Rng as _;
 pub use child::Exit;
 pub use engine::Engine;
 pub use mongod::Mongod;
-pub use proxy::{Caught, Fault, Proxy};
+pub use proxy::{Caught, Fault, Proxy, Weather};
 pub use tailwater::{RunArguments, Tailwater, Target};
 
 /// A file that the tests need and that `cargo xtask setup` fetches.

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use tailwater_testkit::{fault_loop, kill_loop};
 
-use crate::{Binary, print};
+use crate::{print, tailwater};
 
 /// Long loops.
 #[derive(Debug, Subcommand)]
@@ -18,8 +18,6 @@ pub(crate) enum Soak {
 /// The fault loop.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Fault {
-    #[command(flatten)]
-    binary: Binary,
     /// How often each fault comes
     #[arg(long, value_name = "N", default_value_t = 10)]
     rounds: u32,
@@ -31,8 +29,6 @@ pub(crate) struct Fault {
 /// The kill loop.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Kill {
-    #[command(flatten)]
-    binary: Binary,
     /// How many kills
     #[arg(long, value_name = "N", default_value_t = 100)]
     kills: u32,
@@ -46,16 +42,16 @@ impl Soak {
         let tell = |line: &str| print(&format!("{line}\n"));
         let seed = |seed: Option<u64>| seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
         let report = match self {
-            Self::Kill(Kill { binary, kills, seed: given }) => {
+            Self::Kill(Kill { kills, seed: given }) => {
                 let plan = kill_loop::Plan::new(seed(given), kills);
                 tell(&format!("{kills} kills, seed {}", plan.seed));
-                let report = kill_loop::run(&binary.tailwater, &plan, tell).await?;
+                let report = kill_loop::run(&tailwater()?, &plan, tell).await?;
                 report.map(|report| report.to_string())
             }
-            Self::Fault(Fault { binary, rounds, seed: given }) => {
+            Self::Fault(Fault { rounds, seed: given }) => {
                 let plan = fault_loop::Plan { seed: seed(given), rounds };
                 tell(&format!("{rounds} rounds, seed {}", plan.seed));
-                let report = fault_loop::run(&binary.tailwater, plan, tell).await?;
+                let report = fault_loop::run(&tailwater()?, plan, tell).await?;
                 report.map(|report| report.to_string())
             }
         };

@@ -1,14 +1,16 @@
-//! A TCP proxy before ClickHouse that loses one answer, or keeps one request for later.
+//! A TCP proxy before a server: it loses one answer, keeps one request for later, cuts one short,
+//! or makes the whole network slow, silent or broken.
 //!
 //! It knows of HTTP only what it needs: an insert under a token shows that in its first line.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// What shows that a request is an insert that must not come twice.
@@ -21,6 +23,24 @@ pub enum Fault {
     SwallowReply,
     /// It is kept, and sent to the server when [`Caught::release`] is called.
     HoldRequest,
+    /// As [`Fault::HoldRequest`], and the client's connection is reset once the request is kept.
+    HoldAndHangUp,
+    /// Only so many bytes of it reach the server; then both connections break.
+    CutRequest(usize),
+}
+
+/// What every connection meets, those that are open too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weather {
+    /// Everything goes through.
+    Clear,
+    /// Connections are reset, new ones at once.
+    Broken,
+    /// Connections stay open and new ones are taken, but nothing goes through. What was sent
+    /// meanwhile arrives when the weather clears.
+    Silent,
+    /// Each piece waits so long before it goes on.
+    Slow(Duration),
 }
 
 /// The insert that a fault has met. It waits for [`Caught::go`].
@@ -33,7 +53,8 @@ pub struct Caught {
 }
 
 impl Caught {
-    /// Lets it go on; returns when the server has answered, or the whole request is kept.
+    /// Lets it go on; returns when the server has answered, the whole request is kept, or it is
+    /// cut.
     ///
     /// # Errors
     ///
@@ -68,6 +89,7 @@ type Trap = Arc<Mutex<Option<Armed>>>;
 pub struct Proxy {
     address: SocketAddr,
     trap: Trap,
+    weather: watch::Sender<Weather>,
     task: JoinHandle<()>,
 }
 
@@ -88,18 +110,25 @@ impl Proxy {
         let address = listener.local_addr()?;
         let trap = Trap::default();
         let of_connections = Arc::clone(&trap);
+        let (weather, forecast) = watch::channel(Weather::Clear);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let trap = Arc::clone(&of_connections);
+                let forecast = forecast.clone();
                 tokio::spawn(async move {
                     // A broken connection is for its two ends to notice.
-                    if let Err(error) = forward(client, server, &trap).await {
+                    if let Err(error) = forward(client, server, &trap, forecast).await {
                         tracing::debug!(%error, "a connection through the proxy broke");
                     }
                 });
             }
         });
-        Ok(Self { address, trap, task })
+        Ok(Self { address, trap, weather, task })
+    }
+
+    /// Changes what every connection meets.
+    pub fn turn(&self, weather: Weather) {
+        self.weather.send_replace(weather);
     }
 
     /// Where it listens.
@@ -122,21 +151,50 @@ impl Drop for Proxy {
     }
 }
 
-async fn forward(mut client: TcpStream, server: SocketAddr, trap: &Trap) -> anyhow::Result<()> {
+async fn forward(
+    mut client: TcpStream,
+    server: SocketAddr,
+    trap: &Trap,
+    mut weather: watch::Receiver<Weather>,
+) -> anyhow::Result<()> {
+    // The server sees a connection only when it could reach it.
+    weather.wait_for(|now| *now != Weather::Silent).await?;
+    if *weather.borrow() == Weather::Broken {
+        return Ok(client.set_zero_linger()?);
+    }
     let mut upstream = TcpStream::connect(server).await?;
     let (mut request, mut reply) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     loop {
+        let now = *weather.borrow_and_update();
+        match now {
+            Weather::Clear | Weather::Slow(_) => {}
+            Weather::Silent => {
+                weather.changed().await?;
+                continue;
+            }
+            Weather::Broken => {
+                upstream.set_zero_linger()?;
+                return Ok(client.set_zero_linger()?);
+            }
+        }
         tokio::select! {
+            changed = weather.changed() => changed?,
             count = client.read(&mut request) => {
                 let bytes = &request[..count?];
                 if bytes.is_empty() {
                     return Ok(());
                 }
+                linger(now).await;
                 if let Some(armed) = spring(trap, bytes) {
                     let first = bytes.to_vec();
                     return match armed.fault {
                         Fault::SwallowReply => swallow(client, upstream, first, armed).await,
-                        Fault::HoldRequest => hold(client, upstream, first, armed).await,
+                        Fault::HoldRequest | Fault::HoldAndHangUp => {
+                            hold(client, upstream, first, armed).await
+                        }
+                        Fault::CutRequest(after) => {
+                            cut(client, upstream, first, armed, after).await
+                        }
                     };
                 }
                 upstream.write_all(bytes).await?;
@@ -146,9 +204,16 @@ async fn forward(mut client: TcpStream, server: SocketAddr, trap: &Trap) -> anyh
                 if bytes.is_empty() {
                     return Ok(());
                 }
+                linger(now).await;
                 client.write_all(bytes).await?;
             }
         }
+    }
+}
+
+async fn linger(weather: Weather) {
+    if let Weather::Slow(pause) = weather {
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -211,11 +276,48 @@ async fn hold(
         anyhow::ensure!(count > 0, "the client hung up in the middle of its request");
         kept.extend_from_slice(&more[..count]);
     }
+    // A client that waits must not see an end; one that has gone leaves its request behind.
+    let waiting = match armed.fault {
+        Fault::HoldAndHangUp => {
+            client.set_zero_linger()?;
+            drop(client);
+            None
+        }
+        _ => Some(client),
+    };
     let _told = finish.send(());
     let_go.await?;
+    drop(waiting);
     upstream.write_all(&kept).await?;
     anyhow::ensure!(upstream.read(&mut more).await? > 0, "the server hung up");
     let _told = answer.send(());
+    Ok(())
+}
+
+async fn cut(
+    mut client: TcpStream,
+    mut upstream: TcpStream,
+    mut sent: Vec<u8>,
+    armed: Armed,
+    after: usize,
+) -> anyhow::Result<()> {
+    let (go, gone) = oneshot::channel();
+    let (finish, done) = oneshot::channel();
+    let caught = Caught { go: Some(go), done: Some(done), release: None, released: None };
+    armed.caught.send(caught).ok().context("nobody waits for the fault")?;
+    gone.await?;
+    let mut more = vec![0; 1 << 16];
+    while sent.len() < after && !is_whole(&sent) {
+        let count = client.read(&mut more).await?;
+        anyhow::ensure!(count > 0, "the client hung up in the middle of its request");
+        sent.extend_from_slice(&more[..count]);
+    }
+    // Never the whole of it: the last byte is missing at the least.
+    upstream.write_all(&sent[..after.min(sent.len() - 1)]).await?;
+    drop(upstream);
+    client.set_zero_linger()?;
+    drop(client);
+    let _told = finish.send(());
     Ok(())
 }
 
@@ -234,7 +336,81 @@ fn is_whole(request: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_whole;
+    use super::*;
+
+    /// A server that answers each insert with what it has read of it.
+    async fn echo() -> (Proxy, JoinHandle<()>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let proxy = Proxy::start(listener.local_addr().unwrap()).await.unwrap();
+        let server = tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(async move {
+                    let mut bytes = [0; 1024];
+                    while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+                        stream.write_all(&bytes[..count]).await.unwrap();
+                    }
+                });
+            }
+        });
+        (proxy, server)
+    }
+
+    const INSERT: &[u8] = b"POST /?insert_deduplication_token=t HTTP/1.1\r\n\
+                            content-length: 3\r\n\r\nabc";
+
+    async fn ask(proxy: &Proxy, request: &[u8]) -> std::io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect(proxy.address()).await?;
+        stream.write_all(request).await?;
+        let mut answer = vec![0; 1024];
+        let count = stream.read(&mut answer).await?;
+        answer.truncate(count);
+        Ok(answer)
+    }
+
+    #[tokio::test]
+    async fn a_kept_insert_outlives_its_client() {
+        let (proxy, _server) = echo().await;
+        let caught = proxy.arm(Fault::HoldAndHangUp);
+        let client = async {
+            assert_eq!(ask(&proxy, b"GET / HTTP/1.1\r\n").await.unwrap(), b"GET / HTTP/1.1\r\n");
+            ask(&proxy, INSERT).await
+        };
+        let holder = async {
+            let mut caught = caught.await.unwrap();
+            caught.go().await.unwrap();
+            caught
+        };
+        let (answer, mut caught) = tokio::join!(client, holder);
+        assert!(answer.is_err(), "{answer:?}");
+        caught.release().await.unwrap();
+        assert_eq!(ask(&proxy, INSERT).await.unwrap(), INSERT, "only one is caught");
+    }
+
+    #[tokio::test]
+    async fn a_cut_insert_breaks_both_connections() {
+        let (proxy, _server) = echo().await;
+        let caught = proxy.arm(Fault::CutRequest(9_999));
+        let (answer, ()) = tokio::join!(ask(&proxy, INSERT), async {
+            caught.await.unwrap().go().await.unwrap();
+        });
+        assert!(answer.is_err(), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn silence_keeps_what_was_sent_and_a_break_does_not() {
+        let (proxy, _server) = echo().await;
+        proxy.turn(Weather::Silent);
+        let waiting = ask(&proxy, INSERT);
+        tokio::pin!(waiting);
+        let early = tokio::time::timeout(Duration::from_millis(100), &mut waiting).await;
+        assert!(early.is_err(), "{early:?}");
+        proxy.turn(Weather::Slow(Duration::from_millis(1)));
+        assert_eq!(waiting.await.unwrap(), INSERT);
+        proxy.turn(Weather::Broken);
+        let answer = ask(&proxy, INSERT).await;
+        assert!(answer.is_err(), "{answer:?}");
+    }
 
     #[test]
     fn a_request_is_whole_with_its_last_byte() {
