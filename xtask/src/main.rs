@@ -30,7 +30,7 @@ enum Command {
 enum Soak {
     /// Kill Tailwater and its engine at random moments under load, then judge the tables
     Kill(Passed),
-    /// Lose answers, tokens and rows, delay inserts, and kill Tailwater each time
+    /// Lose answers, tokens and rows, delay and cut inserts, and kill Tailwater in between
     Fault(Passed),
 }
 

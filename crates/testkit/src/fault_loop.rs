@@ -1,5 +1,5 @@
-//! Breaks what lies between the product and ClickHouse at seeded moments, kills the product in
-//! that very state, and judges.
+//! Breaks what lies between the product and ClickHouse at seeded moments, most often kills the
+//! product in that very state, and judges.
 //!
 //! Each fault is one that only one of the defences meets, so that each of them can be seen to be
 //! needed: the declaration, the read-back, the token.
@@ -23,7 +23,7 @@ use crate::workload::{self, Tally, Workload};
 /// How long anything may take that needs a healthy product.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// What happens, each time followed by a kill of `run`.
+/// What happens. All but the last two are followed by a kill of `run`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scene {
     /// The rows are there, but the answer is lost.
@@ -35,9 +35,20 @@ enum Scene {
     RowsLost,
     /// The insert is still under way; it arrives when the next life has long finished the Range.
     LateCopy,
+    /// The same, but `run` lives: its connection broke, and it has finished the Range itself.
+    LateCopyOfTheLiving,
+    /// The insert is cut short and the connection breaks. `run` lives.
+    BodyCut,
 }
 
-const SCENES: [Scene; 4] = [Scene::AnswerLost, Scene::TokenLost, Scene::RowsLost, Scene::LateCopy];
+const SCENES: [Scene; 6] = [
+    Scene::AnswerLost,
+    Scene::TokenLost,
+    Scene::RowsLost,
+    Scene::LateCopy,
+    Scene::LateCopyOfTheLiving,
+    Scene::BodyCut,
+];
 
 /// How often, and from which seed.
 #[derive(Debug, Clone, Copy)]
@@ -135,7 +146,8 @@ impl Stage {
         let mut faults = 0;
         for scene in scenes {
             tokio::time::sleep(Duration::from_millis(random.random_range(0..700))).await;
-            self.perform(scene).await.with_context(|| format!("scene {scene:?}"))?;
+            let cut = random.random_range(1..20_000);
+            self.perform(scene, cut).await.with_context(|| format!("scene {scene:?}"))?;
             faults += 1;
             tell(&format!("{scene:?}; {} changes", self.rig.truth.len().await));
         }
@@ -147,9 +159,14 @@ impl Stage {
         Ok(Report { faults, written, verdict })
     }
 
-    async fn perform(&mut self, scene: Scene) -> anyhow::Result<()> {
-        let late = scene == Scene::LateCopy;
-        let fault = if late { Fault::HoldRequest } else { Fault::SwallowReply };
+    /// Performs a scene; `cut` is how much of an insert arrives where it is cut short.
+    async fn perform(&mut self, scene: Scene, cut: usize) -> anyhow::Result<()> {
+        let fault = match scene {
+            Scene::AnswerLost | Scene::TokenLost | Scene::RowsLost => Fault::SwallowReply,
+            Scene::LateCopy => Fault::HoldRequest,
+            Scene::LateCopyOfTheLiving => Fault::HoldAndHangUp,
+            Scene::BodyCut => Fault::CutRequest(cut),
+        };
         let caught = self.proxy.arm(fault);
         let mut caught: Caught = tokio::time::timeout(DEADLINE, caught)
             .await
@@ -158,14 +175,16 @@ impl Stage {
         let last = self.last_offset().await?;
         caught.go().await?;
         self.rig.tailwater.expect_running()?;
-        self.rig.tailwater.kill()?;
-        match scene {
-            Scene::AnswerLost | Scene::LateCopy => {}
-            Scene::TokenLost => self.lose(self.token_log().await?).await?,
-            Scene::RowsLost => self.lose(self.parts_after(last).await?).await?,
+        if !matches!(scene, Scene::LateCopyOfTheLiving | Scene::BodyCut) {
+            self.rig.tailwater.kill()?;
+            match scene {
+                Scene::TokenLost => self.lose(self.token_log().await?).await?,
+                Scene::RowsLost => self.lose(self.parts_after(last).await?).await?,
+                _ => {}
+            }
+            self.rig.start_again()?;
         }
-        self.rig.start_again()?;
-        if late {
+        if matches!(scene, Scene::LateCopy | Scene::LateCopyOfTheLiving) {
             self.wait_for_rows_after(last).await?;
             caught.release().await?;
         }

@@ -11,7 +11,7 @@ use crate::{print, tailwater};
 pub(crate) enum Soak {
     /// Kill Tailwater, its engine and MongoDB at random moments under load, then judge the tables
     Kill(Kill),
-    /// Lose answers, tokens and rows, delay inserts, and kill Tailwater each time
+    /// Lose answers, tokens and rows, delay and cut inserts, and kill Tailwater in between
     Fault(Fault),
 }
 
