@@ -50,7 +50,8 @@ impl Screen {
         let up = if self.drawn > 0 { format!("\x1b[{}F", self.drawn) } else { String::new() };
         self.drawn = lines.len();
         let text: String = lines.iter().map(|line| format!("{line}\x1b[K\n")).collect();
-        print(&format!("{up}{text}\x1b[J"));
+        // Without wrapping: a long line must stay one line, or the way up would be wrong.
+        print(&format!("{up}\x1b[?7l{text}\x1b[?7h\x1b[J"));
     }
 
     /// Leaves the last moment on the screen, whole.
