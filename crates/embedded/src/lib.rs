@@ -26,4 +26,4 @@ mod sql;
 
 pub use library::{LIBRARY_VARIABLE, find_library};
 pub use process::{EngineOptions, EngineProcess, PASSWORD_VARIABLE};
-pub use serve::{ServeOptions, serve};
+pub use serve::{ServeOptions, last_address, serve};

@@ -39,6 +39,14 @@ const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 /// How long running queries may go on once the process is told to end.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// Below the state folder: where its engine listens, or last listened.
+const ADDRESS: &str = "engine/address";
+
+/// Where the engine of a state folder last listened; it may be gone. `None` without an engine.
+pub fn last_address(state: &std::path::Path) -> Option<SocketAddr> {
+    std::fs::read_to_string(state.join(ADDRESS)).ok()?.parse().ok()
+}
+
 /// Serves the engine until the process is told to end. Then this process **exits**, without
 /// coming back here: destructors of the engine would race its threads.
 ///
@@ -49,6 +57,7 @@ const GRACE: Duration = Duration::from_secs(3);
 /// folder cannot be used.
 pub async fn serve(options: ServeOptions) -> Result<()> {
     let child = options.child;
+    let address_file = options.state.join(ADDRESS);
     let stop = CancellationToken::new();
     if child {
         watch_parent(stop.clone());
@@ -64,6 +73,10 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
     };
     let address = listener.local_addr().map_err(|error| {
         Error::new(ErrorKind::Bug, "the listening socket has no address").with_source(error)
+    })?;
+    std::fs::write(&address_file, address.to_string()).map_err(|error| {
+        Error::new(ErrorKind::Storage, format!("cannot write `{}`", address_file.display()))
+            .with_source(error)
     })?;
     if child {
         Report::ready(address).write();

@@ -1,9 +1,13 @@
 //! `tailwater query`: sends one query and prints the answer.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::Args;
 use tailwater_clickhouse::{Connection, Endpoint};
+use tailwater_core::{Error, ErrorKind};
+use tailwater_embedded::{EngineOptions, EngineProcess, PASSWORD_VARIABLE, last_address};
 
 use crate::console;
 
@@ -13,12 +17,20 @@ use crate::console;
 pub(crate) struct Query {
     /// The SQL text; `-` reads it from standard input
     sql: String,
-    /// The ClickHouse to ask; by default the embedded engine of a `tailwater run` on this host
+    /// The state folder whose embedded engine to ask; it is started for the question if it does
+    /// not run
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "./tailwater-state",
+        conflicts_with = "target"
+    )]
+    state: PathBuf,
+    /// The ClickHouse to ask instead, as http[s]://user:password@host:port/database
     #[arg(long, value_name = "URL", env = "TAILWATER_TARGET", hide_env_values = true)]
-    #[arg(default_value = "http://127.0.0.1:8123/default", hide_default_value = false)]
-    target: String,
-    /// The ClickHouse format of the answer; by default a table for people, or tab-separated values
-    /// for a pipe
+    target: Option<String>,
+    /// The ClickHouse format of the answer; by default a table on a terminal, and tab-separated
+    /// values with a header elsewhere
     #[arg(long, value_name = "FORMAT")]
     output: Option<String>,
 }
@@ -26,26 +38,51 @@ pub(crate) struct Query {
 const EXAMPLES: &str = "\
 Examples:
   tailwater query \"SELECT op, count() FROM record_raw GROUP BY op\"
-  tailwater query --target http://127.0.0.1:9000/default --output JSONEachRow \"SELECT * FROM ingest__files_current\"";
+  tailwater query --output JSONEachRow \"SELECT doc FROM ingest__files_current\"
+  tailwater query --target https://me:secret@ch.example:8443/events \"SELECT count() FROM record_raw\"";
 
 impl Query {
     pub(crate) async fn execute(self) -> anyhow::Result<()> {
         let sql = match self.sql.as_str() {
-            "-" => {
-                let mut text = String::new();
-                std::io::stdin().read_to_string(&mut text)?;
-                text
-            }
+            "-" => std::io::read_to_string(std::io::stdin().lock())?,
             _ => self.sql,
         };
-        let connection = Connection::new(Endpoint::parse(&self.target)?);
-        let terminal = std::io::stdout().is_terminal();
-        let format = self.output.as_deref().unwrap_or(match terminal {
+        let (endpoint, engine) = match &self.target {
+            Some(target) => (Endpoint::parse(target)?, None),
+            None => embedded(&self.state).await?,
+        };
+        let connection = Connection::new(endpoint);
+        let format = self.output.as_deref().unwrap_or(match std::io::stdout().is_terminal() {
             true => "PrettyCompact",
             false => "TabSeparatedWithNames",
         });
         let what = format!("the query failed at `{}`", connection.endpoint().url);
-        console::print(&connection.fetch(&sql, format, &what).await?);
+        let answer = connection.fetch(&sql, format, &what).await;
+        if let Some(engine) = engine {
+            engine.shutdown().await;
+        }
+        console::print(&answer?);
         Ok(())
     }
+}
+
+/// The engine of a state folder: the one that runs, or one for this question alone.
+async fn embedded(state: &Path) -> anyhow::Result<(Endpoint, Option<EngineProcess>)> {
+    let Some(address) = last_address(state) else {
+        let what = format!("the state folder `{}` has no embedded engine", state.display());
+        return Err(Error::new(ErrorKind::Config, what)
+            .with_hint("name the folder of `tailwater run` with `--state`, or a ClickHouse with `--target`")
+            .into());
+    };
+    let password = std::env::var(PASSWORD_VARIABLE).ok();
+    let credentials = password.as_ref().map(|word| format!("default:{word}@")).unwrap_or_default();
+    let running = Endpoint::parse(&format!("http://{credentials}{address}"))?;
+    if Connection::new(running.clone()).ping().await.is_ok() {
+        return Ok((running, None));
+    }
+    let program = std::env::current_exe().context("cannot find the program's own file")?;
+    let listen = ([127, 0, 0, 1], 0).into();
+    let options = EngineOptions { program, state: state.to_owned(), listen, password: None };
+    let engine = EngineProcess::start(options).await?;
+    Ok((Endpoint::parse(&engine.url())?, Some(engine)))
 }
