@@ -72,12 +72,24 @@ fn figure(line: &str, name: &str) -> u64 {
     before.rsplit(' ').next().and_then(|digits| digits.parse().ok()).unwrap_or_default()
 }
 
-/// Replaces this process by the testkit's binary, so that Ctrl-C reaches it and its exit code is
-/// ours. It stands beside this program.
-pub(crate) fn become_testkit(command: &[&str], arguments: &[String]) -> anyhow::Result<()> {
+/// The testkit's binary, which stands beside this program.
+fn testkit() -> anyhow::Result<Command> {
     let here = std::env::current_exe().context("cannot find this program's folder")?;
-    let error =
-        Command::new(here.with_file_name("tailwater-testkit")).args(command).args(arguments).exec();
+    Ok(Command::new(here.with_file_name("tailwater-testkit")))
+}
+
+/// Runs the testkit's binary and fails when it fails.
+pub(crate) fn run_testkit(arguments: &[&str]) -> anyhow::Result<()> {
+    say(&format!("> tailwater-testkit {}", arguments.join(" ")));
+    let status = testkit()?.args(arguments).status().context("cannot run `tailwater-testkit`")?;
+    ensure!(status.success(), "`tailwater-testkit {}` failed", arguments.join(" "));
+    Ok(())
+}
+
+/// Replaces this process by the testkit's binary, so that Ctrl-C reaches it and its exit code is
+/// ours.
+pub(crate) fn become_testkit(command: &[&str], arguments: &[String]) -> anyhow::Result<()> {
+    let error = testkit()?.args(command).args(arguments).exec();
     Err(error).context("cannot run `tailwater-testkit`")
 }
 

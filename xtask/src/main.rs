@@ -16,7 +16,7 @@ enum Command {
     Setup,
     /// Fetch the servers, then run every test
     Test,
-    /// What CI runs: format, lints, docs, and every test; a missing server is a failure
+    /// What CI runs: format, lints, docs, a short demo, every test; a missing server is a failure
     Ci,
     /// Show it: a real MongoDB with live writes, Tailwater, a real ClickHouse
     Demo(Passed),
@@ -67,6 +67,8 @@ fn ci() -> anyhow::Result<()> {
     cargo::run(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     cargo::document()?;
     setup()?;
+    cargo::run(&["build", "--workspace", "--bins"])?;
+    cargo::run_testkit(&["demo", "--for", "10s"])?;
     cargo::test_in_ci()
 }
 
