@@ -12,6 +12,7 @@
 
 pub mod budget;
 pub mod clock;
+pub mod failpoint;
 pub mod part;
 pub mod retry;
 pub mod state_folder;

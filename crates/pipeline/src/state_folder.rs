@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tailwater_core::position::{Checkpoint, Epoch, Intent, LaneId, Position, Seq};
 use tailwater_core::{Error, ErrorKind, Result};
 
+use crate::failpoint;
 use crate::write_ahead::CheckpointStore;
 
 const LOCK: &str = "lock";
@@ -109,7 +110,9 @@ fn replace(directory: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(&new)?;
     file.write_all(bytes)?;
     file.sync_all()?;
+    failpoint::reach(failpoint::CHECKPOINT_WRITTEN);
     fs::rename(&new, directory.join(CHECKPOINTS))?;
+    failpoint::reach(failpoint::CHECKPOINT_PLACED);
     File::open(directory)?.sync_all()
 }
 

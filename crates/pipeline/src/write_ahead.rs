@@ -19,6 +19,7 @@ use tailwater_core::{Action, Error, ErrorKind, Result};
 use tracing::{info, warn};
 
 use crate::clock;
+use crate::failpoint;
 use crate::part::{Batch, Delivery, Part};
 use crate::retry::{self, Backoff};
 use crate::vitals::Vitals;
@@ -217,6 +218,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
     async fn read_back_and_write(&mut self, part: &Part<T::Body>) -> Result<()> {
         // A new declaration gives the blocks a new deadline. It is durable before they are sent.
         self.declare([part]).await?;
+        failpoint::reach(failpoint::REDECLARED);
         let declared = self.declared(&part.lane)?;
         self.target.quiesce(declared).await?;
         self.target.upsert(declared, &part.body).await?;
@@ -234,7 +236,9 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
                 repairs += 1;
                 Block::Missing(&missing.rows, repairs)
             };
+            failpoint::reach(failpoint::READ_BACK);
             self.target.append(declared, &part.body, block).await?;
+            failpoint::reach(failpoint::RESENT);
         }
         Ok(())
     }
@@ -273,6 +277,7 @@ where
             pending: None,
         };
         self.lanes.insert(lane.clone(), checkpoint.clone());
+        failpoint::reach(failpoint::BEGINNING);
         self.save().await?;
         Ok(checkpoint)
     }
@@ -292,6 +297,7 @@ where
         }
         info!(stream = %part.lane, range = %declared.intent.range, "finishing the pending range");
         self.finish(&part).await?;
+        failpoint::reach(failpoint::RECOVERED);
         self.advance(&part.lane, part.next)?;
         self.save().await
     }
@@ -302,12 +308,14 @@ where
         }
         if batch.parts.iter().any(|part| part.range.is_some()) {
             self.declare(&batch.parts).await?;
+            failpoint::reach(failpoint::DECLARED);
         }
         let written = join_all(batch.parts.iter().map(async |part| match part.range {
             Some(_) => self.write(part).await,
             None => Ok(()),
         }))
         .await;
+        failpoint::reach(failpoint::WRITTEN);
         for (part, written) in batch.parts.into_iter().zip(written) {
             if let Err(error) = written {
                 if error.kind().action() != Action::Retry {

@@ -1,11 +1,16 @@
 //! What may break between MongoDB, Tailwater and ClickHouse, on real servers: each test breaks one
 //! thing, lets the product go on or end, and judges.
 
+mod crash;
 mod network;
 
 use std::path::Path;
+use std::time::Duration;
 
 /// The product.
 fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_tailwater"))
 }
+
+/// How long anything may take that needs healthy servers.
+const DEADLINE: Duration = Duration::from_secs(120);
