@@ -3,8 +3,8 @@
 //! Never calls the product's crates. Slow and plain on purpose.
 
 use anyhow::{Context as _, bail, ensure};
-use bson::{Bson, Document, Timestamp, spec::BinarySubtype};
-use serde_json::{Map, Value, json};
+use bson::{Bson, Document, Timestamp};
+use serde_json::Value;
 
 /// What the judge reads out of a resume token's `_data`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,85 +117,6 @@ pub fn canonical_json(value: &Bson) -> String {
     }
 }
 
-/// `attrs` of a document without a mapping. Types on which the contract is silent give `Null`,
-/// which [`same_attributes`] takes for "anything".
-pub fn attributes(document: &Document) -> Map<String, Value> {
-    let mut attributes = Map::new();
-    for (key, value) in document.iter().filter(|(key, _)| key.as_str() != "_id") {
-        // Two keys may become one (`a.b` and `a%2Eb`): the last wins, also when it is none.
-        let key = key.replace('.', "%2E");
-        match value {
-            Bson::Document(_) | Bson::Array(_) | Bson::Null => drop(attributes.remove(&key)),
-            scalar => drop(attributes.insert(key, attribute(scalar))),
-        }
-    }
-    attributes
-}
-
-fn attribute(value: &Bson) -> Value {
-    match value {
-        Bson::Double(number) if number.is_nan() => json!("NaN"),
-        Bson::Double(number) if *number == f64::INFINITY => json!("Infinity"),
-        Bson::Double(number) if *number == f64::NEG_INFINITY => json!("-Infinity"),
-        Bson::Double(number) => json!(number),
-        Bson::Int32(number) => json!(number),
-        Bson::Int64(number) => json!(number),
-        Bson::Boolean(value) => json!(value),
-        Bson::String(text) => json!(text),
-        Bson::Decimal128(number) => json!(number.to_string()),
-        Bson::ObjectId(id) => json!(id.to_hex()),
-        Bson::DateTime(date) => rfc3339(date.timestamp_millis()).map_or(Value::Null, Value::from),
-        Bson::Binary(binary)
-            if binary.subtype == BinarySubtype::Uuid && binary.bytes.len() == 16 =>
-        {
-            let hex = hex::encode(&binary.bytes);
-            let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
-            json!(parts.join("-"))
-        }
-        Bson::Binary(binary) => {
-            let wrapped = Bson::Binary(binary.clone()).into_canonical_extjson();
-            wrapped["$binary"]["base64"].clone()
-        }
-        _ => Value::Null,
-    }
-}
-
-/// Milliseconds since 1970 as RFC 3339 in UTC with milliseconds; `None` outside the years 0 to 9999.
-fn rfc3339(millis: i64) -> Option<String> {
-    let (days, of_day) = (millis.div_euclid(86_400_000), millis.rem_euclid(86_400_000));
-    // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hours, minutes) = (of_day / 3_600_000, of_day / 60_000 % 60);
-    let (seconds, rest) = (of_day / 1000 % 60, of_day % 1000);
-    (0..=9999).contains(&year).then(|| {
-        format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{rest:03}Z")
-    })
-}
-
-/// Whether two `attrs` hold the same: numbers by value, `Null` in `expected` stands for anything.
-pub fn same_attributes(expected: &Map<String, Value>, found: &Value) -> bool {
-    let Value::Object(found) = found else { return false };
-    expected.len() == found.len()
-        && expected.iter().all(|(key, value)| match (value, found.get(key)) {
-            (_, None) => false,
-            (Value::Null, Some(_)) => true,
-            (Value::Number(one), Some(Value::Number(other))) => {
-                match (one.as_i64(), other.as_i64()) {
-                    (Some(one), Some(other)) => one == other,
-                    _ => one.as_f64() == other.as_f64(),
-                }
-            }
-            (one, Some(other)) => one == other,
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,31 +177,5 @@ mod tests {
         assert!(
             at(1, 2, 0) < at(1, 2, 1) && at(1, 2, 1) < at(1, 3, 0) && at(1, 3, 0) < at(2, 0, 0)
         );
-    }
-
-    #[test]
-    fn attributes_are_the_scalars_of_the_document() {
-        let date = |millis| bson::DateTime::from_millis(millis);
-        let document = doc! {
-            "_id": 1, "nested": { "a": 1 }, "list": [1], "nothing": null, "a.b": 1_i64,
-            "date": date(1_700_000_000_123), "old": date(-1), "leap": date(951_782_400_000),
-            "nan": f64::NAN, "text": "7", "c.d": 1, "c%2Ed": Bson::Null, "uuid": bson::Uuid::from_bytes([0xab; 16]),
-        };
-        let expected = json!({
-            "a%2Eb": 1, "date": "2023-11-14T22:13:20.123Z", "old": "1969-12-31T23:59:59.999Z",
-            "leap": "2000-02-29T00:00:00.000Z", "nan": "NaN", "text": "7",
-            "uuid": "abababab-abab-abab-abab-abababababab",
-        });
-        assert_eq!(Value::Object(attributes(&document)), expected);
-    }
-
-    #[test]
-    fn attributes_differ_by_type_value_and_presence() {
-        let expected = |value: Value| value.as_object().unwrap().clone();
-        assert!(same_attributes(&expected(json!({ "a": 1.0 })), &json!({ "a": 1 })));
-        for wrong in [json!({ "a": "1" }), json!({ "a": 2 }), json!({}), json!({ "a": 1, "b": 1 })]
-        {
-            assert!(!same_attributes(&expected(json!({ "a": 1 })), &wrong), "{wrong}");
-        }
     }
 }

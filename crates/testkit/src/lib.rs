@@ -4,13 +4,14 @@
 //! workload ─▶ mongod ─▶ tailwater run ─▶ ClickHouse ─▶ checker ◀─ truth ◀─ mongod
 //! ```
 //!
-//! The judge (`contract`, `truth`, `checker`) never calls the product's crates: it implements the
+//! The judge (`contract`, `json_column`, `truth`, `checker`) never calls the product's crates: it implements the
 //! contract of the columns a second time. See `docs/checker.md`.
 
 pub mod checker;
 pub mod clickhouse;
 pub mod contract;
 pub mod fault_loop;
+pub mod json_column;
 pub mod kill_loop;
 pub mod rig;
 pub mod servers;

@@ -2,9 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bson::{Bson, Document};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::verdict::{Findings, Rule};
+use crate::contract;
+use crate::json_column;
 use crate::truth::Event;
 
 /// A row of `<db>__<coll>_current`, as the judge reads it.
@@ -16,13 +20,15 @@ pub struct CurrentRow {
     pub bson: String,
     /// `_version` in decimal.
     pub version: String,
+    /// `doc`.
+    pub doc: Value,
     /// Whether `_hash` is `xxHash64(_bson)`, as the server computes it.
     pub hash_is_right: u8,
 }
 
 impl CurrentRow {
     /// The select list that gives such rows.
-    pub const COLUMNS: &str = "_id AS id, hex(_bson) AS bson, toString(_version) AS version, \
+    pub const COLUMNS: &str = "_id AS id, hex(_bson) AS bson, toString(_version) AS version, doc, \
          _hash = xxHash64(_bson) AS hash_is_right";
 }
 
@@ -64,6 +70,15 @@ pub fn judge_current(
         }
         if row.hash_is_right != 1 {
             wrong.push("_hash is not xxHash64(_bson)");
+        }
+        let document = Document::from_reader(bytes.as_slice());
+        if !document.is_ok_and(|document| json_column::same_document(&document, &row.doc)) {
+            findings.add(Rule::CurrentDocument, || {
+                let document = Document::from_reader(bytes.as_slice()).map(Bson::Document);
+                let document = document.as_ref().map(contract::canonical_json);
+                let document = document.unwrap_or_default();
+                format!("`{namespace}` `{id}`: {:.900} shows {document:.900}", row.doc)
+            });
         }
         if !wrong.is_empty() {
             findings

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::verdict::{Findings, Rule};
 use crate::contract;
+use crate::json_column;
 use crate::truth::Event;
 
 /// A row of `record_raw`, as the judge reads it.
@@ -204,8 +205,8 @@ impl<'a> EventJudge<'a> {
             self.findings.add(Rule::Superseded, || format!("`{key}`: superseded is {superseded}"));
         }
         let expected: Map<String, Value> =
-            document.as_ref().map(contract::attributes).unwrap_or_default();
-        if !contract::same_attributes(&expected, &row.attrs)
+            document.as_ref().map(json_column::attributes).unwrap_or_default();
+        if !json_column::same_attributes(&expected, &row.attrs)
             || row.tags != Value::Object(Map::new())
         {
             self.findings.add(Rule::Attributes, || {
@@ -270,7 +271,7 @@ pub(crate) fn perfect_row(event: &Event, offset: u64) -> Row {
         millis: event.millis,
         superseded: event.operation == "update" && document.is_none(),
         raw: contract::canonical_json(&bson::Bson::Document(event.document.clone())),
-        attrs: Value::Object(document.map(contract::attributes).unwrap_or_default()),
+        attrs: Value::Object(document.map(json_column::attributes).unwrap_or_default()),
         tags: Value::Object(Map::new()),
     }
 }

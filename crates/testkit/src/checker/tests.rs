@@ -193,6 +193,7 @@ fn current(change: impl FnOnce(&mut Vec<CurrentRow>)) -> Vec<Rule> {
         id: "1".into(),
         bson: hex::encode_upper(&bytes),
         version: truth()[3].version.to_string(),
+        doc: serde_json::json!({ "_id": 1, "n": 0.5 }),
         hash_is_right: 1,
     }];
     change(&mut view);
@@ -208,6 +209,7 @@ fn the_current_state_is_judged() {
     assert_eq!(current(|view| view[0].bson.push('0')), [Rule::CurrentStale], "other bytes");
     assert_eq!(current(|view| view[0].version = "1".into()), [Rule::CurrentStale], "old version");
     assert_eq!(current(|view| view[0].hash_is_right = 0), [Rule::CurrentStale]);
+    assert_eq!(current(|view| view[0].doc["n"] = 1.into()), [Rule::CurrentDocument]);
     let another = |id: &'static str| {
         move |view: &mut Vec<CurrentRow>| view.push(CurrentRow { id: id.into(), ..view[0].clone() })
     };

@@ -33,13 +33,15 @@ pub enum Rule {
     CurrentExtra,
     /// A document that the view shows with other bytes, another version or a wrong hash.
     CurrentStale,
+    /// A document whose `doc` shows something else.
+    CurrentDocument,
     /// A deleted document that still has content behind the view.
     CurrentTombstone,
 }
 
 impl Rule {
     /// All rules.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Lost,
         Self::Extra,
         Self::Duplicate,
@@ -52,6 +54,7 @@ impl Rule {
         Self::CurrentMissing,
         Self::CurrentExtra,
         Self::CurrentStale,
+        Self::CurrentDocument,
         Self::CurrentTombstone,
     ];
 
@@ -69,6 +72,7 @@ impl Rule {
             Self::CurrentMissing => "current missing",
             Self::CurrentExtra => "current extra",
             Self::CurrentStale => "current stale",
+            Self::CurrentDocument => "current doc",
             Self::CurrentTombstone => "current tombstone",
         }
     }
@@ -157,7 +161,10 @@ impl fmt::Display for Verdict {
             count(Rule::Duplicate)
         )?;
         let current: u64 =
-            [Rule::CurrentMissing, Rule::CurrentExtra, Rule::CurrentStale].map(count).iter().sum();
+            [Rule::CurrentMissing, Rule::CurrentExtra, Rule::CurrentStale, Rule::CurrentDocument]
+                .map(count)
+                .iter()
+                .sum();
         write!(f, ", {current} wrong in the current state")?;
         for rule in Rule::ALL {
             let Some((count, examples)) = findings.found.get(&rule) else { continue };
