@@ -16,7 +16,7 @@ pub enum Phase {
 
 /// Turns an error of the driver into one of ours; `what` says what was tried, on what.
 pub fn classify(error: &DriverError, phase: Phase, what: &str) -> Error {
-    let code = command_code(&error);
+    let code = command_code(error);
     let kind = match code {
         Some(code) => by_code(code, phase, error.contains_label("ResumableChangeStreamError")),
         None => by_kind(&error.kind),

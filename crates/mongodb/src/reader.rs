@@ -163,27 +163,23 @@ fn unpack(reply: Bytes) -> Result<(Vec<ChangeEvent>, Option<RawDocumentBuf>)> {
     let mut post_batch_token = None;
     for element in Doc::new(&reply).map_err(malformed)?.elements() {
         let element = element.map_err(malformed)?;
-        match (element.key, element.value) {
-            (b"cursor", Value::Document(cursor)) => {
-                for element in cursor.elements() {
-                    let element = element.map_err(malformed)?;
-                    match (element.key, element.value) {
-                        (b"firstBatch" | b"nextBatch", Value::Array(batch)) => {
-                            for element in batch.elements() {
-                                if let Value::Document(event) = element.map_err(malformed)?.value {
-                                    let event = reply.slice_ref(event.as_bytes());
-                                    events.push(ChangeEvent::index(event)?);
-                                }
-                            }
+        let (b"cursor", Value::Document(cursor)) = (element.key, element.value) else { continue };
+        for element in cursor.elements() {
+            let element = element.map_err(malformed)?;
+            match (element.key, element.value) {
+                (b"firstBatch" | b"nextBatch", Value::Array(batch)) => {
+                    for element in batch.elements() {
+                        if let Value::Document(event) = element.map_err(malformed)?.value {
+                            let event = reply.slice_ref(event.as_bytes());
+                            events.push(ChangeEvent::index(event)?);
                         }
-                        (b"postBatchResumeToken", Value::Document(token)) => {
-                            post_batch_token = Some(token.as_bytes());
-                        }
-                        _ => {}
                     }
                 }
+                (b"postBatchResumeToken", Value::Document(token)) => {
+                    post_batch_token = Some(token.as_bytes());
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
     // The last event's own token, not the post-batch token, goes with events: it is the one that
