@@ -1,7 +1,8 @@
 //! A TCP proxy before a server: it loses one answer, keeps one request for later, cuts one short,
 //! or makes the whole network slow, silent or broken.
 //!
-//! It knows of HTTP only what it needs: an insert under a token shows that in its first line.
+//! It knows of HTTP only what it needs: an insert into the event table shows that in its first
+//! line.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,10 +14,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-/// What shows that a request is an insert that must not come twice.
-const MARK: &[u8] = b"insert_deduplication_token=";
+/// What together shows that a request is an insert that must not come twice.
+const MARKS: [&[u8]; 2] = [b"query=INSERT", b"record_raw"];
 
-/// What happens to the next insert under a token.
+/// What happens to the next insert into the event table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The server does it, but its answer never arrives.
@@ -217,10 +218,11 @@ async fn linger(weather: Weather) {
     }
 }
 
-/// Takes the trap if these bytes begin an insert under a token.
+/// Takes the trap if these bytes begin an insert into the event table.
 fn spring(trap: &Trap, bytes: &[u8]) -> Option<Armed> {
     let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    if !line.starts_with(b"POST ") || !line.windows(MARK.len()).any(|window| window == MARK) {
+    let holds = |mark: &[u8]| line.windows(mark.len()).any(|window| window == mark);
+    if !line.starts_with(b"POST ") || !MARKS.iter().all(|mark| holds(mark)) {
         return None;
     }
     trap.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -356,7 +358,7 @@ mod tests {
         (proxy, server)
     }
 
-    const INSERT: &[u8] = b"POST /?insert_deduplication_token=t HTTP/1.1\r\n\
+    const INSERT: &[u8] = b"POST /?query=INSERT+INTO+record_raw HTTP/1.1\r\n\
                             content-length: 3\r\n\r\nabc";
 
     async fn ask(proxy: &Proxy, request: &[u8]) -> std::io::Result<Vec<u8>> {
