@@ -86,6 +86,8 @@ pub(crate) struct Api {
     result_buffer: unsafe extern "C" fn(*mut RawResult) -> *const c_char,
     result_length: unsafe extern "C" fn(*mut RawResult) -> usize,
     result_error: unsafe extern "C" fn(*mut RawResult) -> *const c_char,
+    result_rows: unsafe extern "C" fn(*mut RawResult) -> u64,
+    result_bytes: unsafe extern "C" fn(*mut RawResult) -> u64,
     result_rows_read: unsafe extern "C" fn(*mut RawResult) -> u64,
     result_bytes_read: unsafe extern "C" fn(*mut RawResult) -> u64,
     result_rows_written: unsafe extern "C" fn(*mut RawResult) -> u64,
@@ -125,6 +127,8 @@ impl Api {
                 result_buffer: *library.get(c"chdb_result_buffer")?,
                 result_length: *library.get(c"chdb_result_length")?,
                 result_error: *library.get(c"chdb_result_error")?,
+                result_rows: *library.get(c"chdb_result_rows_read")?,
+                result_bytes: *library.get(c"chdb_result_bytes_read")?,
                 result_rows_read: *library.get(c"chdb_result_storage_rows_read")?,
                 result_bytes_read: *library.get(c"chdb_result_storage_bytes_read")?,
                 result_rows_written: *library.get(c"chdb_result_rows_written")?,
@@ -410,6 +414,8 @@ impl Answer {
         // SAFETY: the result is valid.
         unsafe {
             Figures {
+                result_rows: (self.api.result_rows)(result),
+                result_bytes: (self.api.result_bytes)(result),
                 read_rows: (self.api.result_rows_read)(result),
                 read_bytes: (self.api.result_bytes_read)(result),
                 written_rows: (self.api.result_rows_written)(result),
@@ -430,6 +436,8 @@ impl Drop for Answer {
 /// whether a deduplicated block was kept.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Figures {
+    pub(crate) result_rows: u64,
+    pub(crate) result_bytes: u64,
     pub(crate) read_rows: u64,
     pub(crate) read_bytes: u64,
     pub(crate) written_rows: u64,

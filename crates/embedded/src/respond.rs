@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
@@ -14,8 +15,9 @@ use crate::compression::{Encoding, Packer};
 use crate::exception::Exception;
 use crate::ffi::Figures;
 
-/// Held back before the head goes out, so that most exceptions still get a status of their own.
-const HOLD_BYTES: usize = 64 << 10;
+/// Held back before the head goes out, as a ClickHouse server does: so most exceptions get a status
+/// of their own, and small results a summary that counts their rows.
+const HOLD_BYTES: usize = 1 << 20;
 /// Pieces under way to the client.
 const PIECES: usize = 4;
 
@@ -44,6 +46,7 @@ pub(crate) struct Responder {
     blocks: bool,
     held: Vec<u8>,
     hold: usize,
+    asked: Instant,
 }
 
 /// The side that goes to the client.
@@ -94,6 +97,7 @@ impl Responder {
             packer,
             blocks: packing.blocks && packing.encoding.is_none(),
             held: Vec::new(),
+            asked: Instant::now(),
             hold: if packing.wait_end { usize::MAX } else { HOLD_BYTES },
         };
         Ok((responder, Answer { head: head_receiver, body: body_receiver }))
@@ -125,7 +129,7 @@ impl Responder {
             if self.held.len() < self.hold {
                 return Ok(());
             }
-            set_summary(&mut self.headers, Figures::default());
+            set_summary(&mut self.headers, Figures::default(), self.asked.elapsed());
             self.start(StatusCode::OK)?;
             let held = std::mem::take(&mut self.held);
             return self.send(&held);
@@ -135,7 +139,7 @@ impl Responder {
 
     /// Ends a whole answer.
     pub(crate) fn finish(mut self, figures: Figures) -> Result<(), Gone> {
-        set_summary(&mut self.headers, figures);
+        set_summary(&mut self.headers, figures, self.asked.elapsed());
         self.start(StatusCode::OK)?;
         let held = std::mem::take(&mut self.held);
         self.send(&held)?;
@@ -180,7 +184,7 @@ impl Responder {
 
 /// Time for the last piece to leave before the connection is broken on purpose: a break throws
 /// away what was not yet written.
-const BREAK_AFTER: std::time::Duration = std::time::Duration::from_millis(100);
+const BREAK_AFTER: Duration = Duration::from_millis(100);
 
 impl Answer {
     /// Waits for the head and gives the whole response; `watch` lives as long as its body.
@@ -208,12 +212,20 @@ impl Answer {
     }
 }
 
-fn set_summary(headers: &mut HeaderMap, figures: Figures) {
-    let Figures { read_rows, read_bytes, written_rows, written_bytes } = figures;
-    let summary = format!(
-        "{{\"read_rows\":\"{read_rows}\",\"read_bytes\":\"{read_bytes}\",\"written_rows\":\"{written_rows}\",\"written_bytes\":\"{written_bytes}\",\"total_rows_to_read\":\"0\",\"result_rows\":\"0\",\"result_bytes\":\"0\",\"elapsed_ns\":\"0\"}}"
-    );
-    set(headers, "x-clickhouse-summary", &summary);
+/// What is known of the query so far; clients read the rows of a small result from here.
+fn set_summary(headers: &mut HeaderMap, figures: Figures, elapsed: Duration) {
+    let fields = [
+        ("read_rows", u128::from(figures.read_rows)),
+        ("read_bytes", u128::from(figures.read_bytes)),
+        ("written_rows", u128::from(figures.written_rows)),
+        ("written_bytes", u128::from(figures.written_bytes)),
+        ("total_rows_to_read", u128::from(figures.read_rows)),
+        ("result_rows", u128::from(figures.result_rows)),
+        ("result_bytes", u128::from(figures.result_bytes)),
+        ("elapsed_ns", elapsed.as_nanos()),
+    ];
+    let fields = fields.map(|(name, value)| format!("\"{name}\":\"{value}\""));
+    set(headers, "x-clickhouse-summary", &format!("{{{}}}", fields.join(",")));
 }
 
 /// What a ClickHouse server calls a format over HTTP.

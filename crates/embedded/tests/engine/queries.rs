@@ -83,6 +83,20 @@ fn log_comment_names_a_running_query_and_a_running_insert() {
 }
 
 #[test]
+fn the_summary_counts_rows() {
+    let Some(db) = shared() else { return };
+    let summary = |answer: &crate::http::Answer| -> std::collections::BTreeMap<String, String> {
+        serde_json::from_str(answer.header("X-ClickHouse-Summary").unwrap()).unwrap()
+    };
+    // The JDBC driver takes a result for empty when this says so.
+    let select = summary(&db.post("SELECT number FROM numbers(7)").send());
+    assert_eq!((select["result_rows"].as_str(), select["read_rows"].as_str()), ("7", "7"));
+    db.sql("CREATE TABLE t (a UInt64) ENGINE = MergeTree ORDER BY a");
+    let insert = summary(&db.insert("INSERT INTO t FORMAT TSV", "1\n2\n3\n").send());
+    assert_eq!(insert["written_rows"], "3");
+}
+
+#[test]
 fn a_get_changes_nothing() {
     let Some(db) = shared() else { return };
     assert_eq!(db.get("SELECT 1").send().ok(), "1\n");
