@@ -39,7 +39,7 @@ pub fn write(document_key: Doc<'_>, out: &mut Vec<u8>) -> Result<(), BsonError> 
 ///
 /// # Errors
 ///
-/// As [`write`].
+/// As [`write()`].
 pub fn write_id(id: &Value<'_>, out: &mut Vec<u8>) -> Result<(), BsonError> {
     match *id {
         Value::ObjectId(id) => ejson::hex(id, out),

@@ -26,7 +26,7 @@ pub(crate) struct Query {
         conflicts_with = "target"
     )]
     state: PathBuf,
-    /// The ClickHouse to ask instead, as http[s]://user:password@host:port/database
+    /// The ClickHouse to ask instead, as `http[s]://user:password@host:port/database`
     #[arg(long, value_name = "URL", env = "TAILWATER_TARGET", hide_env_values = true)]
     target: Option<String>,
     /// The ClickHouse format of the answer; by default a table on a terminal, and tab-separated
