@@ -1,22 +1,12 @@
 //! The product dies at each boundary in turn.
 
-use std::path::Path;
-
 use tailwater_pipeline::failpoint;
 use tailwater_testkit::rig::Rig;
-use tailwater_testkit::servers::{Engine, Exit, Tailwater, Target};
+use tailwater_testkit::servers::{Engine, Exit, Target};
 use tailwater_testkit::workload::{self, Workload};
 
+use crate::stage::start_with_failpoint;
 use crate::{DEADLINE, binary};
-
-/// Starts `run` with a failpoint. The one before must have ended.
-fn start_with_failpoint(rig: &mut Rig, order: &str) {
-    let log = rig.arguments.state.with_file_name("run.log");
-    let mut arguments = vec![format!("{}={order}", failpoint::VARIABLE)];
-    arguments.push(binary().display().to_string());
-    arguments.extend(rig.arguments.to_vec());
-    rig.tailwater = Tailwater::start(Path::new("env"), &arguments, &log).unwrap();
-}
 
 async fn dies(rig: &mut Rig, order: &str) {
     start_with_failpoint(rig, order);

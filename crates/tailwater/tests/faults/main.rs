@@ -3,8 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod clickhouse;
 mod crash;
+mod messages;
+mod mongodb;
 mod network;
+mod stage;
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,0 +1,55 @@
+//! ClickHouse is away, refuses, or has lost something.
+
+use std::time::Duration;
+
+use crate::DEADLINE;
+use crate::stage::Stage;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clickhouse_that_was_away_gets_everything_once() {
+    let Some(mut stage) = Stage::start().await else { return };
+    let load = stage.load();
+    let log = stage.log_end();
+    stage.engine.kill().unwrap();
+    stage.wait_for_log(log, "write failed, trying again", DEADLINE).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    stage.rig.tailwater.expect_running().unwrap();
+    stage.engine.start_again().await.unwrap();
+    load.stop().await.unwrap();
+    stage.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_parts_are_waited_out() {
+    let Some(mut stage) = Stage::start().await else { return };
+    let rows = stage.rows().await;
+    let limits = "parts_to_throw_insert = 1, parts_to_delay_insert = 1";
+    stage.alter(&format!("MODIFY SETTING {limits}")).await;
+    let log = stage.log_end();
+    stage.write(5).await;
+    stage.wait_for_log(log, "Code: 252", DEADLINE).await;
+    assert_eq!(stage.rows().await, rows);
+    stage.alter("RESET SETTING parts_to_throw_insert, parts_to_delay_insert").await;
+    stage.wait_for_rows(rows + 5).await;
+    stage.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clickhouse_without_memory_is_waited_out() {
+    let Some(mut stage) = Stage::start().await else { return };
+    let rows = stage.rows().await;
+    // The code of a lack of memory, from the server's own mouth, after it has taken the block.
+    stage
+        .execute(
+            "CREATE MATERIALIZED VIEW hungry ENGINE = Null AS \
+             SELECT throwIf(1, 'no memory', toInt16(241)) AS n FROM record_raw \
+             SETTINGS allow_custom_error_code_in_throwif = 1",
+        )
+        .await;
+    let log = stage.log_end();
+    stage.write(5).await;
+    stage.wait_for_log(log, "Code: 241", DEADLINE).await;
+    stage.execute("DROP TABLE hungry").await;
+    stage.wait_for_rows(rows + 5).await;
+    stage.judge().await;
+}
