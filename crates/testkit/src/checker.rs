@@ -91,7 +91,7 @@ impl Checker {
         self.clickhouse.one::<Count>(sql).await.map_or(0, |count| count.rows)
     }
 
-    /// The key at offset 0 of each collection that has rows.
+    /// The key at offset 0 of each collection that has rows; none as long as there is no table.
     pub async fn first_keys(&self) -> BTreeMap<String, String> {
         let sql = "SELECT _topic AS topic, any(idempotency_key) AS key FROM record_raw \
                    WHERE _offset = 0 GROUP BY topic";
@@ -102,7 +102,13 @@ impl Checker {
     /// Leaves out what happened in a collection before its first row: when `--start now` begins is
     /// the product's choice. Where the first row is no event of the truth, nothing is left out.
     async fn since_first_row(&self, events: Vec<Event>) -> Vec<Event> {
+        let started = Instant::now();
         let mut firsts = self.first_keys().await;
+        // A server that starts just now answers later, and so may the rows come.
+        while firsts.len() < self.namespaces.len() && started.elapsed() < STANDSTILL {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            firsts = self.first_keys().await;
+        }
         firsts.retain(|_, key| events.iter().any(|event| event.key == *key));
         let mut kept = Vec::with_capacity(events.len());
         for event in events {
