@@ -1,11 +1,12 @@
 //! The product dies at each boundary in turn.
 
+use bson::{Document, doc};
 use tailwater_pipeline::failpoint;
 use tailwater_testkit::rig::Rig;
 use tailwater_testkit::servers::{Engine, Exit, Target};
 use tailwater_testkit::workload::{self, Workload};
 
-use crate::stage::start_with_failpoint;
+use crate::stage::{Stage, start_with_failpoint};
 use crate::{DEADLINE, binary};
 
 async fn dies(rig: &mut Rig, order: &str) {
@@ -28,7 +29,7 @@ async fn dying_at_each_boundary_in_turn_loses_and_repeats_nothing() {
         dies(&mut rig, &format!("{}:{number}", failpoint::BEGINNING)).await;
     }
     rig.start_again().unwrap();
-    rig.warm_up(|number| bson::doc! { "_id": format!("warm-up {number}") }).await.unwrap();
+    rig.warm_up(|number| doc! { "_id": format!("warm-up {number}") }).await.unwrap();
     let plan = workload::Plan::new(3, namespaces.into());
     let load = Workload::start(&rig.client, &plan).unwrap();
 
@@ -47,4 +48,51 @@ async fn dying_at_each_boundary_in_turn_loses_and_repeats_nothing() {
     load.stop().await.unwrap();
     let verdict = rig.judge().await.unwrap();
     assert!(verdict.is_clean(), "{verdict}");
+}
+
+/// `DELIVERY.md` §8, line 6, in direct mode: somebody has put an old copy of the state file back.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_copy_of_the_state_file_repeats_nothing() {
+    let Some(mut stage) = Stage::start().await else { return };
+    let load = stage.load();
+    let file = stage.rig.arguments.state.join("checkpoints");
+    for more in [0, 500] {
+        let rows = stage.rows().await;
+        stage.wait_for_rows(rows + more).await;
+        let old = std::fs::read(&file).unwrap();
+        stage.wait_for_rows(rows + more + 1000).await;
+        stage.rig.tailwater.kill().unwrap();
+        std::fs::write(&file, old).unwrap();
+        stage.rig.start_again().unwrap();
+    }
+    load.stop().await.unwrap();
+    stage.judge().await;
+}
+
+/// `DELIVERY.md` §8, line 13.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_on_one_document_survives_deaths_in_its_middle() {
+    let Some(mut stage) = Stage::start().await else { return };
+    let rows = stage.rows().await;
+    stage.start_with_failpoint(failpoint::WRITTEN);
+    let mut session = stage.rig.client.start_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    let files = stage.rig.client.database("ingest").collection::<Document>("files");
+    // So large that a batch ends inside the transaction.
+    let one = doc! { "_id": "one", "padding": "x".repeat(80_000) };
+    files.insert_one(one).session(&mut session).await.unwrap();
+    for number in 1..1000 {
+        let set = doc! { "$set": { "number": number } };
+        files.update_one(doc! { "_id": "one" }, set).session(&mut session).await.unwrap();
+    }
+    session.commit_transaction().await.unwrap();
+    let exit = stage.rig.tailwater.wait(DEADLINE).await.unwrap();
+    assert_eq!(exit, Exit::Signal);
+    println!("{}", stage.checkpoints()[0]["pending"]["range"]);
+    start_with_failpoint(&mut stage.rig, failpoint::RECOVERED);
+    let exit = stage.rig.tailwater.wait(DEADLINE).await.unwrap();
+    assert_eq!(exit, Exit::Signal);
+    stage.rig.start_again().unwrap();
+    stage.wait_for_rows(rows + 1000).await;
+    stage.judge().await;
 }

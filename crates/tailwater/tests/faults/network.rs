@@ -32,7 +32,7 @@ async fn an_insert_held_past_the_clients_time_out_comes_once() {
     let mut caught = stage.catch(Fault::HoldRequest).await;
     let log = stage.log_end();
     caught.go().await.unwrap();
-    stage.wait_for_log(log, "write failed, trying again", PAST_THE_TIME_OUT).await;
+    stage.wait_for_log(log, "write failed", PAST_THE_TIME_OUT).await;
     stage.wait_for_rows(rows + 3).await;
     caught.release().await.unwrap();
     assert_eq!(stage.rows().await, rows + 3);

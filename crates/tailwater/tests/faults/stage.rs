@@ -85,7 +85,11 @@ impl Stage {
 
     /// How many rows the event table holds.
     pub(crate) async fn rows(&self) -> u64 {
-        let sql = "SELECT count() AS count FROM record_raw";
+        self.count("SELECT count() AS count FROM record_raw").await
+    }
+
+    /// Asks for one `count`.
+    pub(crate) async fn count(&self, sql: &str) -> u64 {
         #[derive(serde::Deserialize)]
         struct Rows {
             count: u64,
@@ -98,7 +102,12 @@ impl Stage {
         let started = Instant::now();
         while self.rows().await < rows {
             self.rig.tailwater.expect_running().unwrap();
-            assert!(started.elapsed() < DEADLINE, "{} rows, not {rows}", self.rows().await);
+            let tail = self.rig.tailwater.log_tail();
+            assert!(
+                started.elapsed() < DEADLINE,
+                "{} rows, not {rows}:\n{tail}",
+                self.rows().await
+            );
             tokio::time::sleep(LOOK).await;
         }
     }
