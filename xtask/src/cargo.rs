@@ -72,24 +72,26 @@ fn figure(line: &str, name: &str) -> u64 {
     before.rsplit(' ').next().and_then(|digits| digits.parse().ok()).unwrap_or_default()
 }
 
-/// The testkit's binary, which stands beside this program.
-fn testkit() -> anyhow::Result<Command> {
+/// A program that was built with this one and stands beside it.
+fn beside(program: &str) -> anyhow::Result<Command> {
     let here = std::env::current_exe().context("cannot find this program's folder")?;
-    Ok(Command::new(here.with_file_name("tailwater-testkit")))
+    Ok(Command::new(here.with_file_name(program)))
 }
 
-/// Runs the testkit's binary and fails when it fails.
-pub(crate) fn run_testkit(arguments: &[&str]) -> anyhow::Result<()> {
-    say(&format!("> tailwater-testkit {}", arguments.join(" ")));
-    let status = testkit()?.args(arguments).status().context("cannot run `tailwater-testkit`")?;
-    ensure!(status.success(), "`tailwater-testkit {}` failed", arguments.join(" "));
+/// Runs a program that was built with this one, and fails when it fails.
+pub(crate) fn run_beside(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    let line = format!("{program} {}", arguments.join(" "));
+    say(&format!("> {line}"));
+    let status = beside(program)?.args(arguments).status();
+    let status = status.with_context(|| format!("cannot run `{program}`"))?;
+    ensure!(status.success(), "`{line}` failed");
     Ok(())
 }
 
 /// Replaces this process by the testkit's binary, so that Ctrl-C reaches it and its exit code is
 /// ours.
 pub(crate) fn become_testkit(command: &[&str], arguments: &[String]) -> anyhow::Result<()> {
-    let error = testkit()?.args(command).args(arguments).exec();
+    let error = beside("tailwater-testkit")?.args(command).args(arguments).exec();
     Err(error).context("cannot run `tailwater-testkit`")
 }
 

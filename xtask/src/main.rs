@@ -59,7 +59,9 @@ fn main() -> anyhow::Result<()> {
 /// Fetches what is missing; quick when nothing is.
 fn setup() -> anyhow::Result<()> {
     mongod::install()?;
-    cargo::run(&["run", "--quiet", "--package", "tailwater", "--", "engine", "install"])
+    // Everything at once: with the features of one package alone much would be built twice.
+    cargo::run(&["build", "--workspace", "--bins"])?;
+    cargo::run_beside("tailwater", &["engine", "install"])
 }
 
 fn ci() -> anyhow::Result<()> {
@@ -67,14 +69,12 @@ fn ci() -> anyhow::Result<()> {
     cargo::run(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     cargo::document()?;
     setup()?;
-    cargo::run(&["build", "--workspace", "--bins"])?;
-    cargo::run_testkit(&["demo", "--for", "10s"])?;
+    cargo::run_beside("tailwater-testkit", &["demo", "--for", "10s"])?;
     cargo::test_in_ci()
 }
 
 fn testkit(command: &[&str], passed: &Passed) -> anyhow::Result<()> {
     setup()?;
-    cargo::run(&["build", "--workspace", "--bins"])?;
     cargo::become_testkit(command, &passed.arguments)
 }
 
