@@ -137,8 +137,9 @@ broken! {
     without_gap_records_a_view_lacks: view_gap => DONE_IS_IN_VIEW in RANGE;
     without_gap_records_a_view_repeats: view_gap => VIEW_ONCE in RANGE;
     without_storing_the_cut: cut_is_stored => ONCE in REFUSED;
+    without_new_tokens_after_a_cut: new_tokens_after_cut => ONCE in REFUSED;
     without_any_tokens_of_their_own_cuts_never_end:
-        cut_is_stored cut_keeps_repair => ENDS in REFUSED;
+        new_tokens_after_cut cut_keeps_repair => ENDS in REFUSED;
     without_one_tree: dead_letter_same_tree => TOKEN_NAMES_ONE_BLOCK in REFUSED;
     without_reading_back_dead_letters: dead_letter_read_back => ROW_OR_DEAD_LETTER in REFUSED;
 }

@@ -52,9 +52,10 @@ pub(crate) struct Rules {
     pub(crate) outlive_requests: bool,
     /// It is stored that a Range was declared under guard.
     pub(crate) guard_is_stored: bool,
-    /// It is stored that a Range is cut before a half of it is sent; past a failure it goes on
-    /// with new tokens.
+    /// It is stored that a Range is cut, before a half of it is sent.
     pub(crate) cut_is_stored: bool,
+    /// A Range that was cut goes on with new tokens after a failure.
+    pub(crate) new_tokens_after_cut: bool,
     /// A recovery sends the whole block again for the views.
     pub(crate) view_resend: bool,
     /// What a view may have missed or seen twice is recorded as a gap.
@@ -84,6 +85,7 @@ impl Rules {
         outlive_requests: true,
         guard_is_stored: true,
         cut_is_stored: true,
+        new_tokens_after_cut: true,
         view_resend: true,
         view_gap: true,
         dead_letter_same_tree: true,

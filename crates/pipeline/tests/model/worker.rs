@@ -50,7 +50,11 @@ impl State {
     }
 
     fn start(&mut self, lane: &Lane) {
-        let Checkpoint { next, pending } = self.stored;
+        let Checkpoint { next, mut pending } = self.stored;
+        if let Some(intent) = &mut pending {
+            intent.torn &= lane.rules.guard_is_stored || intent.series > 0;
+            intent.cut &= lane.rules.cut_is_stored;
+        }
         self.worker = Worker { phase: Phase::Idle, next, pending, ..Worker::default() };
         let done = pending.map_or(next, |intent| intent.last + 1);
         let seen = (8 - self.there(lane).leading_zeros()) as Offset;
@@ -78,8 +82,8 @@ impl State {
     fn declare(&mut self, lane: &Lane, cut: u8) {
         let first = self.worker.next;
         let guarded = first < self.worker.guard;
-        let torn = guarded && lane.rules.guard_is_stored;
-        let intent = Intent { first, last: first + cut - 1, series: 0, age: 0, torn, cut: false };
+        let intent =
+            Intent { first, last: first + cut - 1, series: 0, age: 0, torn: guarded, cut: false };
         self.store(lane, Some(intent));
         self.worker.recovering = guarded;
         self.worker.first_sent = false;
@@ -95,7 +99,7 @@ impl State {
         let Some(mut intent) = self.worker.pending else { return };
         if !lane.rules.new_tokens_after_deadline {
             intent.age = 0;
-        } else if intent.age > DEADLINE || intent.cut {
+        } else if intent.age > DEADLINE || intent.cut && lane.rules.new_tokens_after_cut {
             if lane.rules.outlive_requests {
                 // The worker waits for as long as a request of the old declaration may live.
                 self.lose(|insert| insert.stage == Stage::Sent && insert.in_time);
@@ -157,7 +161,7 @@ impl State {
         else {
             return;
         };
-        if lane.rules.cut_is_stored && !intent.cut {
+        if !intent.cut {
             intent.cut = true;
             self.store(lane, Some(intent));
         }
