@@ -140,6 +140,7 @@ impl Model for Lane {
             dead_letters: [0; OFFSETS],
             written: [0; OFFSETS],
             gap: false,
+            declarations: 0,
             declared: 0,
             refused: self.refused,
             left: self.faults,
@@ -171,6 +172,8 @@ impl Model for Lane {
             Action::Restore(at) => {
                 state.stored = state.copies[at];
                 state.copies = Vec::new();
+                // A view that got what the table lost: nobody can see it any more.
+                state.gap = true;
             }
             Action::Mend => state.refused = None,
         }

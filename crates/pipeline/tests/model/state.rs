@@ -31,6 +31,8 @@ pub(crate) struct Rules {
     pub(crate) read_back: bool,
     /// Blocks carry a deduplication token.
     pub(crate) tokens: bool,
+    /// A token names the declaration, so that no other one ever uses it.
+    pub(crate) token_names_declaration: bool,
     /// An attempt begins with the declaration's first token, not with `T~1`.
     pub(crate) first_token_first: bool,
     /// A look waits until no insert of the Range runs.
@@ -74,6 +76,7 @@ impl Rules {
         declare_before_send: true,
         read_back: true,
         tokens: true,
+        token_names_declaration: true,
         first_token_first: true,
         quiesce: true,
         quiesce_every_look: true,
@@ -135,8 +138,8 @@ pub(crate) struct Lane {
 pub(crate) struct Token {
     pub(crate) first: Offset,
     pub(crate) last: Offset,
-    /// How often the Range was declared anew.
-    pub(crate) series: u8,
+    /// Which declaration it belongs to.
+    pub(crate) declaration: u8,
     /// `T~n`; 0 is T.
     pub(crate) repair: u8,
     /// 1 is the whole Range; each cut appends a bit.
@@ -232,18 +235,27 @@ pub(crate) struct Kept {
 pub(crate) struct Intent {
     pub(crate) first: Offset,
     pub(crate) last: Offset,
-    pub(crate) series: u8,
+    /// Numbers the declarations.
+    pub(crate) declaration: u8,
     /// Gusts since it was declared, with these tokens.
     pub(crate) age: u8,
-    /// Its rows may be there under other tokens than T.
-    pub(crate) torn: bool,
+    /// It was declared under guard.
+    pub(crate) guarded: bool,
+    /// It was declared before, with other tokens.
+    pub(crate) anew: bool,
     /// A half of it may have been sent with these tokens.
     pub(crate) cut: bool,
 }
 
 impl Intent {
     pub(crate) fn token(self) -> Token {
-        Token { first: self.first, last: self.last, series: self.series, repair: 0, path: 1 }
+        Token {
+            first: self.first,
+            last: self.last,
+            declaration: self.declaration,
+            repair: 0,
+            path: 1,
+        }
     }
 
     pub(crate) fn rows(self) -> Rows {
@@ -323,6 +335,8 @@ pub(crate) struct State {
     pub(crate) written: [u8; OFFSETS],
     /// A gap record says that the view may be wrong.
     pub(crate) gap: bool,
+    /// How many declarations there were.
+    pub(crate) declarations: u8,
     /// Everything below was declared at some time.
     pub(crate) declared: Offset,
     pub(crate) refused: Option<Offset>,

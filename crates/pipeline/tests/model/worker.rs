@@ -52,7 +52,7 @@ impl State {
     fn start(&mut self, lane: &Lane) {
         let Checkpoint { next, mut pending } = self.stored;
         if let Some(intent) = &mut pending {
-            intent.torn &= lane.rules.guard_is_stored || intent.series > 0;
+            intent.guarded &= lane.rules.guard_is_stored;
             intent.cut &= lane.rules.cut_is_stored;
         }
         self.worker = Worker { phase: Phase::Idle, next, pending, ..Worker::default() };
@@ -82,8 +82,16 @@ impl State {
     fn declare(&mut self, lane: &Lane, cut: u8) {
         let first = self.worker.next;
         let guarded = first < self.worker.guard;
-        let intent =
-            Intent { first, last: first + cut - 1, series: 0, age: 0, torn: guarded, cut: false };
+        self.declarations += 1;
+        let intent = Intent {
+            first,
+            last: first + cut - 1,
+            declaration: if lane.rules.token_names_declaration { self.declarations } else { 0 },
+            age: 0,
+            guarded,
+            anew: false,
+            cut: false,
+        };
         self.store(lane, Some(intent));
         self.worker.recovering = guarded;
         self.worker.first_sent = false;
@@ -104,7 +112,13 @@ impl State {
                 // The worker waits for as long as a request of the old declaration may live.
                 self.lose(|insert| insert.stage == Stage::Sent && insert.in_time);
             }
-            intent = Intent { series: intent.series + 1, age: 0, torn: true, cut: false, ..intent };
+            self.declarations += 1;
+            let declaration = if lane.rules.token_names_declaration {
+                self.declarations
+            } else {
+                intent.declaration + 1
+            };
+            intent = Intent { declaration, age: 0, anew: true, cut: false, ..intent };
         }
         self.store(lane, Some(intent));
         self.worker.recovering = true;
@@ -192,12 +206,13 @@ impl State {
     /// T, where it was kept at all, is surely still remembered when the block that goes next is
     /// written.
     fn first_token_holds(&self, lane: &Lane, intent: Intent, missing: Rows) -> bool {
+        let alone = !(intent.guarded || intent.anew || intent.cut);
         if lane.rules.new_tokens_after_deadline {
-            return !intent.torn && !intent.cut;
+            return alone;
         }
         let there = (intent.first..=intent.last).filter(|offset| missing & 1 << offset == 0);
         let age = there.map(|offset| self.written[usize::from(offset)]).max().unwrap_or(0);
-        !intent.torn && !intent.cut && age <= WINDOW
+        alone && age <= WINDOW
     }
 
     fn look(&mut self, lane: &Lane) {
