@@ -43,7 +43,16 @@ fn by_code(code: u32) -> ErrorKind {
         // NO_SUCH_COLUMN_IN_TABLE, UNKNOWN_IDENTIFIER, UNKNOWN_TABLE, UNKNOWN_DATABASE,
         // UNKNOWN_SETTING, NOT_IMPLEMENTED, SUPPORT_IS_DISABLED.
         16 | 47 | 60 | 81 | 115 | 48 | 344 => ErrorKind::Unsuitable,
-        _ => ErrorKind::Refused,
+        // CANNOT_PARSE_TEXT, CANNOT_PARSE_DATETIME, CANNOT_PARSE_INPUT_ASSERTION_FAILED,
+        // CANNOT_PARSE_QUOTED_STRING, TYPE_MISMATCH, ARGUMENT_OUT_OF_BOUND, CANNOT_CONVERT_TYPE,
+        // CANNOT_PARSE_NUMBER, INCORRECT_DATA, TOO_LARGE_STRING_SIZE, ILLEGAL_DIVISION,
+        // VIOLATED_CONSTRAINT, TOO_DEEP_RECURSION, CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN,
+        // FUNCTION_THROW_IF_VALUE_IS_NON_ZERO, DECIMAL_OVERFLOW, VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE.
+        6 | 41 | 27 | 26 | 53 | 69 | 70 | 72 | 117 | 131 | 153 | 469 | 306 | 349 | 395 | 407
+        | 321 => ErrorKind::Refused,
+        // Whatever else a server says, what it said once it may not say again; `/health` shows a
+        // pipeline that does not move.
+        _ => ErrorKind::Busy,
     }
 }
 
@@ -87,6 +96,8 @@ mod tests {
             (117, ErrorKind::Refused),
             (53, ErrorKind::Refused),
             (27, ErrorKind::Refused),
+            (395, ErrorKind::Refused),
+            (4711, ErrorKind::Busy),
         ] {
             assert_eq!(by_code(code), kind, "{code}");
         }

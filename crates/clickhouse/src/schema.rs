@@ -3,6 +3,7 @@
 //! It never alters a table; it says the statement that would.
 
 use serde::Deserialize;
+use tailwater_core::rows::Layout;
 use tailwater_core::sql::literal;
 use tailwater_core::table::{self, Column, TableName};
 use tailwater_core::{Error, ErrorKind, Result};
@@ -13,23 +14,37 @@ use crate::Connection;
 /// The first version that reads flattened JSON in Native blocks.
 const OLDEST_SERVER: (u32, u32) = (25, 6);
 
-/// Makes and checks the tables of a run: the event table and one current state per namespace.
-/// Returns how many blocks the event table surely remembers.
+/// What a run must know of its event table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// Blocks whose tokens the table remembers; 0 when that cannot be counted.
+    pub window: u64,
+    /// Materialized views read from the table.
+    pub has_views: bool,
+}
+
+/// Makes and checks the tables of a run: the event table, the dead letters, and one current state
+/// per namespace.
 ///
 /// # Errors
 /// `Unsuitable`, with the statement that mends the table.
 pub async fn prepare(
     connection: &Connection,
-    records: &TableName,
+    layout: &Layout,
     namespaces: &[(String, String)],
-) -> Result<u64> {
+) -> Result<Facts> {
     connection.ping().await?;
     check_version(connection).await?;
     let database = connection.database();
     let window = table::DEFAULT_DEDUPLICATION_WINDOW;
+    let Layout { records, dead_letters } = layout;
     make(connection, records, &table::create_records(database, records, window)).await?;
     check_columns(connection, records, table::RECORD_COLUMNS).await?;
-    let remembered = check_event_table(connection, records).await?;
+    let facts = check_event_table(connection, records).await?;
+    make(connection, dead_letters, &table::create_dead_letters(database, dead_letters, window))
+        .await?;
+    check_columns(connection, dead_letters, table::DEAD_LETTER_COLUMNS).await?;
+    check_event_table(connection, dead_letters).await?;
     let mut seen: Vec<(TableName, &(String, String))> = Vec::new();
     for namespace in namespaces {
         let (db, coll) = namespace;
@@ -52,7 +67,7 @@ pub async fn prepare(
         make(connection, &current.view(), &table::create_current_view(database, &current)).await?;
         seen.push((current, namespace));
     }
-    Ok(remembered)
+    Ok(facts)
 }
 
 async fn make(connection: &Connection, table: &TableName, statement: &str) -> Result<()> {
@@ -136,11 +151,13 @@ fn compatible(found: &str, wanted: &str) -> bool {
 struct EngineRow {
     engine: String,
     engine_full: String,
+    views: u64,
 }
 
 async fn engine(connection: &Connection, table: &TableName) -> Result<EngineRow> {
     let sql = format!(
-        "SELECT engine, engine_full FROM system.tables WHERE database = {} AND name = {}",
+        "SELECT engine, engine_full, length(dependencies_table) AS views \
+         FROM system.tables WHERE database = {} AND name = {}",
         literal(connection.database()),
         literal(table.as_str()),
     );
@@ -151,8 +168,8 @@ async fn engine(connection: &Connection, table: &TableName) -> Result<EngineRow>
         .ok_or_else(|| Error::new(ErrorKind::Unsuitable, format!("{what}: it is gone")))
 }
 
-async fn check_event_table(connection: &Connection, table: &TableName) -> Result<u64> {
-    let EngineRow { engine, engine_full } = engine(connection, table).await?;
+async fn check_event_table(connection: &Connection, table: &TableName) -> Result<Facts> {
+    let EngineRow { engine, engine_full, views } = engine(connection, table).await?;
     let setting = match engine.as_str() {
         "MergeTree" => "non_replicated_deduplication_window",
         "ReplicatedMergeTree" | "SharedMergeTree" => "replicated_deduplication_window",
@@ -185,11 +202,12 @@ async fn check_event_table(connection: &Connection, table: &TableName) -> Result
         .with_hint(format!("run: {mend}")));
     }
     // Replicated tables number their blocks by partition, so the blocks since one cannot be counted.
-    Ok(if engine == "MergeTree" { window } else { 0 })
+    let window = if engine == "MergeTree" { window } else { 0 };
+    Ok(Facts { window, has_views: views > 0 })
 }
 
 async fn check_current_table(connection: &Connection, table: &TableName) -> Result<()> {
-    let EngineRow { engine, engine_full } = engine(connection, table).await?;
+    let EngineRow { engine, engine_full, .. } = engine(connection, table).await?;
     if engine.ends_with("ReplacingMergeTree") && engine_full.contains("_version, _is_deleted") {
         return Ok(());
     }

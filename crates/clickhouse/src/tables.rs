@@ -9,16 +9,17 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use serde::Deserialize;
-use tailwater_core::position::{LaneId, Seq};
-use tailwater_core::rows::{Block, Layout, Rows};
+use tailwater_core::position::{Epoch, LaneId, Seq};
+use tailwater_core::rows::{Block, Layout, Rejection, Rows};
 use tailwater_core::sql::literal;
-use tailwater_core::table::{self, RowsOf};
+use tailwater_core::table::{self, RowsOf, TableName};
 use tailwater_core::{Error, ErrorKind, Result};
 use tailwater_pipeline::clock;
-use tailwater_pipeline::write_ahead::{self, Declared, Missing, Planned, Target};
-use tracing::info;
+use tailwater_pipeline::write_ahead::{self, Declared, Planned, ReadBack, Target};
+use tracing::{info, warn};
 
 use crate::Connection;
+use crate::schema::Facts;
 
 /// The rows of one part.
 #[derive(Debug)]
@@ -36,8 +37,7 @@ pub struct Tables {
     connection: Connection,
     pipeline: String,
     layout: Layout,
-    /// Blocks whose tokens the event table remembers; 0 when they are counted in another way.
-    window: u64,
+    facts: Facts,
 }
 
 /// Settings of every insert, whatever the user's profile says.
@@ -59,8 +59,8 @@ const QUIESCE_PAUSE: Duration = Duration::from_millis(50);
 
 impl Tables {
     /// Tables behind a connection, already prepared.
-    pub fn new(connection: Connection, pipeline: String, layout: Layout, window: u64) -> Self {
-        Self { connection, pipeline, layout, window }
+    pub fn new(connection: Connection, pipeline: String, layout: Layout, facts: Facts) -> Self {
+        Self { connection, pipeline, layout, facts }
     }
 
     /// Names a Range to the server, in `system.processes` and in tokens.
@@ -131,7 +131,6 @@ impl Target for Tables {
         body: &PartRows,
         block: write_ahead::Block<'_>,
     ) -> Result<()> {
-        let range = self.name(declared);
         let rebuilt;
         let (blocks, suffix) = match block {
             write_ahead::Block::Whole => (&body.0.append, String::new()),
@@ -139,18 +138,29 @@ impl Target for Tables {
                 rebuilt = body.0.only(&self.layout, rows)?;
                 (&rebuilt, format!("~{repair}"))
             }
+            write_ahead::Block::Cut(rows, path) => {
+                rebuilt = body.0.only(&self.layout, rows)?;
+                (&rebuilt, format!(".{path}"))
+            }
         };
         for block in blocks {
-            let token = format!("{range}/{}/-{suffix}", block.table);
-            if clock::now() > declared.deadline {
-                return Err(Error::new(
-                    ErrorKind::Busy,
-                    format!("the declaration of {range} is too old to send its block"),
-                ));
-            }
-            self.insert(block, &range, Some(&token)).await?;
+            self.insert_once(declared, block, &suffix).await?;
         }
         Ok(())
+    }
+
+    async fn reject(
+        &self,
+        declared: Declared<'_>,
+        body: &PartRows,
+        seq: Seq,
+        refusal: &Error,
+    ) -> Result<()> {
+        let cause = std::error::Error::source(refusal).map_or(String::new(), ToString::to_string);
+        warn!(stream = %declared.lane, %seq, "rejected: see the dead letters");
+        let why = Rejection { reason: "refused", error: cause };
+        let block = body.0.dead_letter(&self.layout, seq, &why)?;
+        self.insert_once(declared, &block, &format!("!{seq}")).await
     }
 
     async fn quiesce(&self, declared: Declared<'_>) -> Result<()> {
@@ -170,13 +180,10 @@ impl Target for Tables {
         Ok(())
     }
 
-    async fn missing(&self, declared: Declared<'_>, body: &PartRows) -> Result<Option<Missing>> {
+    async fn read_back(&self, declared: Declared<'_>, body: &PartRows) -> Result<ReadBack> {
         let Declared { lane, epoch, intent, .. } = declared;
-        let mut rows: BTreeSet<Seq> = body.0.seqs().collect();
-        let expected = rows.len();
-        if rows.is_empty() {
-            return Ok(None);
-        }
+        let mut missing: BTreeSet<Seq> = body.0.seqs().collect();
+        let expected = missing.len();
         let range = RowsOf {
             epoch: &epoch.to_string(),
             topic: lane.topic(),
@@ -184,28 +191,62 @@ impl Target for Tables {
             offsets: (intent.range.first.0, intent.range.last.0),
             ts: (intent.plan.ts_min.0, intent.plan.ts_max.0),
         };
-        let sql = table::read_back(self.connection.database(), &self.layout.records, &range);
-        let what = format!("cannot read back {} of `{lane}`", intent.range);
-        let there: Vec<Offset> = self.connection.rows(&sql, &what).await?;
-        for offset in &there {
-            rows.remove(&Seq(offset._offset));
+        let rows = self.offsets(&self.layout.records, declared, &range).await?;
+        let dead = self.offsets(&self.layout.dead_letters, declared, &range).await?;
+        missing.retain(|seq| !rows.contains(seq) && !dead.contains(seq));
+        info!(range = %intent.range, stream = %lane, missing = missing.len(), "read back");
+        let token_holds = missing.len() == expected
+            || ((self.facts.has_views || !missing.is_empty()) && self.remembers(&range).await?);
+        Ok(ReadBack { missing, dead, token_holds, has_views: self.facts.has_views })
+    }
+
+    async fn greatest(&self, lane: &LaneId, epoch: Epoch) -> Result<Option<Seq>> {
+        let mut greatest = None;
+        for table in [&self.layout.records, &self.layout.dead_letters] {
+            let sql = table::greatest_offset(self.connection.database(), table, lane, epoch);
+            let what = format!("cannot find the last row of `{lane}`");
+            let offset = self.connection.text(&sql, &what).await?;
+            greatest = greatest.max(offset.parse().ok().map(Seq));
         }
-        info!(range = %intent.range, stream = %lane, missing = rows.len(), "read back");
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        let token_holds = rows.len() == expected || self.remembers(&range).await?;
-        Ok(Some(Missing { rows, token_holds }))
+        Ok(greatest)
     }
 }
 
 impl Tables {
+    /// The events of a Range that one table has.
+    async fn offsets(
+        &self,
+        table: &TableName,
+        declared: Declared<'_>,
+        range: &RowsOf<'_>,
+    ) -> Result<BTreeSet<Seq>> {
+        let sql = table::read_back(self.connection.database(), table, range);
+        let what = format!("cannot read back {} of `{}`", declared.intent.range, declared.lane);
+        let there: Vec<Offset> = self.connection.rows(&sql, &what).await?;
+        Ok(there.into_iter().map(|row| Seq(row._offset)).collect())
+    }
+
+    /// Inserts rows that must come once, unless their declaration is too old.
+    async fn insert_once(&self, declared: Declared<'_>, block: &Block, suffix: &str) -> Result<()> {
+        let range = self.name(declared);
+        let token = format!("{range}/{}/-{suffix}", block.table);
+        // Right before sending: a process that was stopped since must not wake up and send.
+        if clock::now() > declared.deadline {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                format!("the declaration of {range} is too old to send its block"),
+            ));
+        }
+        self.insert(block, &range, Some(&token)).await
+    }
+
     /// Whether the server surely still knows the tokens of the blocks in which these rows came: it
     /// forgets the oldest, and numbers its blocks.
     async fn remembers(&self, range: &RowsOf<'_>) -> Result<bool> {
-        let sql = table::blocks_since(self.connection.database(), &self.layout.records, range);
-        let what = format!("cannot count the blocks of `{}`", self.layout.records);
+        let records: &TableName = &self.layout.records;
+        let sql = table::blocks_since(self.connection.database(), records, range);
+        let what = format!("cannot count the blocks of `{records}`");
         let blocks: u64 = self.connection.text(&sql, &what).await?.parse().unwrap_or(u64::MAX);
-        Ok(blocks < self.window)
+        Ok(blocks < self.facts.window)
     }
 }

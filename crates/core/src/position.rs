@@ -151,6 +151,13 @@ pub struct Plan {
     pub digest: u64,
 }
 
+impl Plan {
+    /// The rows of all append tables.
+    pub fn rows_to_append(&self) -> u64 {
+        self.rows.values().sum()
+    }
+}
+
 /// A Range that was declared and may be half written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
@@ -160,6 +167,10 @@ pub struct Intent {
     pub plan: Plan,
     /// When it was declared, by this host's wall clock.
     pub declared_at: Millis,
+    /// Some of its rows may have come under tokens that are not its own T: in Ranges of other bounds,
+    /// which a checkpoint older than the table does not know, or in cuts of a refused block.
+    #[serde(default)]
+    pub foreign: bool,
 }
 
 /// How far a lane is: everything before `next` is done, and at most one Range is pending.

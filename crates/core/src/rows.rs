@@ -25,6 +25,17 @@ use crate::{Error, ErrorKind, Result, doc_id, ejson};
 pub struct Layout {
     /// The event table.
     pub records: TableName,
+    /// The table of events that ClickHouse refused.
+    pub dead_letters: TableName,
+}
+
+/// Why an event has no row in the event table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// A short word for it, the same for all of a kind.
+    pub reason: &'static str,
+    /// What exactly was said.
+    pub error: String,
 }
 
 /// Rows of one table in the form in which they travel.
@@ -87,6 +98,18 @@ impl Rows {
         self.origin.append(layout, |seq| seqs.contains(&seq))
     }
 
+    /// The dead letter of one event.
+    ///
+    /// # Errors
+    /// As `encode`; a bug when the part has no such event.
+    pub fn dead_letter(&self, layout: &Layout, seq: Seq, why: &Rejection) -> Result<Block> {
+        let found = self.origin.numbered().find(|(number, _)| *number == seq);
+        let Some((_, event)) = found else {
+            return Err(Error::new(ErrorKind::Bug, format!("event {seq} is not in its range")));
+        };
+        self.origin.dead_letter(layout, seq, event, why)
+    }
+
     /// The events that have a row in the event table when the part is there as a whole.
     pub fn seqs(&self) -> impl Iterator<Item = Seq> {
         self.origin.numbered().filter(|(_, event)| has_row(event)).map(|(seq, _)| seq)
@@ -129,6 +152,52 @@ impl Origin {
             return Ok(Vec::new());
         }
         Ok(vec![records.finish(layout)?])
+    }
+
+    fn dead_letter(
+        &self,
+        layout: &Layout,
+        seq: Seq,
+        event: &ChangeEvent,
+        why: &Rejection,
+    ) -> Result<Block> {
+        let malformed = |error| malformed(event).with_source(error);
+        let string = |bytes: &[u8]| {
+            let mut column = Strings::default();
+            column.push(bytes);
+            column
+        };
+        let mut ts = Numbers::default();
+        ts.push(DateTime64(event.ts().0));
+        let mut doc_id = Strings::default();
+        doc_id
+            .push_with(|out| event.document_key().map_or(Ok(()), |key| doc_id::write(key, out)))
+            .map_err(malformed)?;
+        let mut version = Numbers::default();
+        version.push(event.version());
+        let mut text = Strings::default();
+        text.push_with(|out| ejson::canonical(event.document()?, out)).map_err(malformed)?;
+        let mut partition = Numbers::default();
+        partition.push(self.lane.partition());
+        let mut offset = Numbers::default();
+        offset.push(seq.0);
+        let columns: [&dyn native::Column; 14] = [
+            &ts,
+            &string(why.reason.as_bytes()),
+            &string(why.error.as_bytes()),
+            &string(event.db()),
+            &string(event.coll()),
+            &doc_id,
+            &string(event.operation_type()),
+            &version,
+            &text,
+            &string(self.lane.topic().as_bytes()),
+            &partition,
+            &offset,
+            &string(self.epoch.to_string().as_bytes()),
+            &string(b""),
+        ];
+        block(layout.dead_letters.clone(), table::DEAD_LETTER_COLUMNS, &columns, 1)
     }
 
     fn upsert(&self) -> Result<Vec<Block>> {

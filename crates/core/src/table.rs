@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::position::{Epoch, LaneId};
 use crate::sql::{identifier, literal};
 
 /// The name of a table, without its database.
@@ -79,6 +80,24 @@ pub const RECORD_COLUMNS: &[Column] = &[
     ("_mapping", "LowCardinality(String)"),
 ];
 
+/// The columns of the dead letters that Tailwater writes, in order.
+pub const DEAD_LETTER_COLUMNS: &[Column] = &[
+    ("ts", "DateTime64(3, 'UTC')"),
+    ("reason", "LowCardinality(String)"),
+    ("error", "String"),
+    ("ns_db", "LowCardinality(String)"),
+    ("ns_coll", "LowCardinality(String)"),
+    ("doc_id", "String"),
+    ("op", "LowCardinality(String)"),
+    ("version", "UInt128"),
+    ("event", "String"),
+    ("_topic", "LowCardinality(String)"),
+    ("_partition", "UInt32"),
+    ("_offset", "UInt64"),
+    ("_epoch", "LowCardinality(String)"),
+    ("_mapping", "LowCardinality(String)"),
+];
+
 /// The columns of a current-state table that Tailwater writes, in order.
 pub const CURRENT_COLUMNS: &[Column] = &[
     ("_id", "String"),
@@ -118,6 +137,34 @@ pub fn create_records(database: &str, table: &TableName, window: u64) -> String 
          ) ENGINE = MergeTree\n\
          PARTITION BY toYYYYMM(ts)\n\
          ORDER BY (ts, event_type, ns_db, ns_coll)\n\
+         SETTINGS non_replicated_deduplication_window = {window}",
+        identifier(database),
+        identifier(table.as_str()),
+    )
+}
+
+/// Makes the table of dead letters, unless it is there.
+pub fn create_dead_letters(database: &str, table: &TableName, window: u64) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {}.{} (\n\
+         \x20 ts           DateTime64(3, 'UTC') CODEC(Delta, ZSTD),\n\
+         \x20 reason       LowCardinality(String),\n\
+         \x20 error        String,\n\
+         \x20 ns_db        LowCardinality(String),\n\
+         \x20 ns_coll      LowCardinality(String),\n\
+         \x20 doc_id       String,\n\
+         \x20 op           LowCardinality(String),\n\
+         \x20 version      UInt128,\n\
+         \x20 event        String CODEC(ZSTD(3)),\n\
+         \x20 _topic       LowCardinality(String),\n\
+         \x20 _partition   UInt32,\n\
+         \x20 _offset      UInt64,\n\
+         \x20 _epoch       LowCardinality(String),\n\
+         \x20 _mapping     LowCardinality(String),\n\
+         \x20 _ingested_at DateTime64(3, 'UTC') DEFAULT now64(3)\n\
+         ) ENGINE = MergeTree\n\
+         PARTITION BY toYYYYMM(ts)\n\
+         ORDER BY ts\n\
          SETTINGS non_replicated_deduplication_window = {window}",
         identifier(database),
         identifier(table.as_str()),
@@ -191,6 +238,19 @@ pub fn read_back(database: &str, table: &TableName, rows: &RowsOf<'_>) -> String
         identifier(database),
         identifier(table.as_str()),
         rows.condition(),
+    )
+}
+
+/// The greatest offset of one lane in an event table; empty when there is none.
+pub fn greatest_offset(database: &str, table: &TableName, lane: &LaneId, epoch: Epoch) -> String {
+    format!(
+        "SELECT max(_offset) FROM {}.{} WHERE _epoch = {} AND _topic = {} AND _partition = {} \
+         HAVING count() > 0",
+        identifier(database),
+        identifier(table.as_str()),
+        literal(&epoch.to_string()),
+        literal(lane.topic()),
+        lane.partition(),
     )
 }
 

@@ -21,6 +21,8 @@ pub const REDECLARED: &str = "redeclared";
 pub const READ_BACK: &str = "read-back";
 /// The missing rows are sent; they are not read back.
 pub const RESENT: &str = "resent";
+/// An event that the server refuses is in the dead letters; others of its Range may follow.
+pub const REJECTED: &str = "rejected";
 /// A pending Range is complete; its lane has not moved.
 pub const RECOVERED: &str = "recovered";
 

@@ -10,6 +10,7 @@
 //! This crate knows neither MongoDB nor ClickHouse. It may touch the state folder's files, and
 //! nothing else outside the process.
 
+pub mod bisect;
 pub mod budget;
 pub mod clock;
 pub mod failpoint;

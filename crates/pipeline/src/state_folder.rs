@@ -210,6 +210,7 @@ mod tests {
                     digest: u64::MAX,
                 },
                 declared_at: Millis(12),
+                foreign: true,
             }),
         }
     }

@@ -18,6 +18,7 @@ use tailwater_core::position::{Checkpoint, Epoch, Intent, LaneId, Millis, Plan, 
 use tailwater_core::{Action, Error, ErrorKind, Result};
 use tracing::{info, warn};
 
+use crate::bisect::{Cut, MaxRejected};
 use crate::clock;
 use crate::failpoint;
 use crate::part::{Batch, Delivery, Part};
@@ -62,16 +63,22 @@ pub enum Block<'a> {
     Whole,
     /// What a read-back found missing, under `T~n`, n from 1 on.
     Missing(&'a BTreeSet<Seq>, u32),
+    /// Those of the missing rows that lie in one cut of a refused block, under `T.<path>`.
+    Cut(&'a BTreeSet<Seq>, &'a str),
 }
 
-/// What a read-back did not find.
+/// What a read-back saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing {
-    /// The events without a row.
-    pub rows: BTreeSet<Seq>,
-    /// The whole block may be sent under T again: none of its rows are there, or T is surely among
-    /// the tokens that the server still remembers.
+pub struct ReadBack {
+    /// The events that have neither row nor dead letter.
+    pub missing: BTreeSet<Seq>,
+    /// The events that have a dead letter.
+    pub dead: BTreeSet<Seq>,
+    /// The whole block may be sent under T again: none of its rows are there, or they came under T
+    /// and the server surely remembers it.
     pub token_holds: bool,
+    /// Views hang on the table. One that failed the first time is filled by the whole block.
+    pub has_views: bool,
 }
 
 /// Where rows go that carry their identity.
@@ -99,17 +106,50 @@ pub trait Target: Send + Sync {
     /// Waits until no write of the Range runs on the server any more.
     fn quiesce(&self, declared: Declared<'_>) -> impl Future<Output = Result<()>> + Send;
 
-    /// Reads back which rows of the Range are not there; `None` when all are.
-    fn missing(
+    /// Puts one event into the dead letters, under a token of its own.
+    fn reject(
         &self,
         declared: Declared<'_>,
         body: &Self::Body,
-    ) -> impl Future<Output = Result<Option<Missing>>> + Send;
+        seq: Seq,
+        refusal: &Error,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Reads back what of the Range is there.
+    fn read_back(
+        &self,
+        declared: Declared<'_>,
+        body: &Self::Body,
+    ) -> impl Future<Output = Result<ReadBack>> + Send;
+
+    /// The greatest event of a lane's life that has a row or a dead letter.
+    fn greatest(
+        &self,
+        lane: &LaneId,
+        epoch: Epoch,
+    ) -> impl Future<Output = Result<Option<Seq>>> + Send;
 }
 
 /// An insert starts at most this long after its declaration: the server's deduplication window
 /// must outlast it.
 pub const DEFAULT_INSERT_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What is known after a first write.
+enum Written {
+    /// The server said so, to a token that was never sent before.
+    Surely,
+    /// Only a read-back can tell.
+    Perhaps,
+}
+
+/// How far an earlier life of a claimed lane may have come.
+#[derive(Debug, Clone, Copy)]
+struct Guard {
+    /// Up to here events may have rows, that came in Ranges of other bounds.
+    foreign: Option<Seq>,
+    /// Up to here nothing counts as written that was not read back.
+    prove: Seq,
+}
 
 /// Delivers by write-ahead: checkpoints in `C`, rows in `T`.
 #[derive(Debug)]
@@ -117,16 +157,56 @@ pub struct WriteAhead<C, T> {
     store: C,
     target: T,
     insert_deadline: Duration,
+    max_rejected: MaxRejected,
     vitals: Vitals,
     lanes: BTreeMap<LaneId, Checkpoint>,
+    guards: BTreeMap<LaneId, Guard>,
     /// Some lane's `next` is further than what is saved.
     unsaved: bool,
+}
+
+/// What a recovery sends next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// The whole block, under T.
+    Whole,
+    /// The missing rows in the cuts of the Range's tree, under T.0, T.1 and so on.
+    Cuts,
+    /// The missing rows, under `T~n`.
+    Repair(u32),
+}
+
+/// The next step of a recovery that `tried` a step and then read back; `None` when all is there.
+fn next_step(tried: Option<Step>, seen: &ReadBack, foreign: bool) -> Option<Step> {
+    let repair = match tried {
+        Some(Step::Repair(number)) => Step::Repair(number + 1),
+        _ => Step::Repair(1),
+    };
+    match (seen.missing.is_empty(), tried) {
+        // A view that failed is filled by the block it failed on, even if its rows are there.
+        (true, None) if seen.has_views && seen.token_holds && !foreign && seen.dead.is_empty() => {
+            Some(Step::Whole)
+        }
+        (true, _) => None,
+        (false, None) if !seen.dead.is_empty() => Some(Step::Cuts),
+        (false, None) if seen.token_holds && !foreign => Some(Step::Whole),
+        (false, _) => Some(repair),
+    }
 }
 
 impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
     /// A delivery that owns its store and its target.
     pub fn new(store: C, target: T, insert_deadline: Duration, vitals: Vitals) -> Self {
-        Self { store, target, insert_deadline, vitals, lanes: BTreeMap::new(), unsaved: false }
+        Self {
+            store,
+            target,
+            insert_deadline,
+            max_rejected: MaxRejected::default(),
+            vitals,
+            lanes: BTreeMap::new(),
+            guards: BTreeMap::new(),
+            unsaved: false,
+        }
     }
 
     /// Saves every lane as it is in memory.
@@ -161,6 +241,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
     ) -> Result<()> {
         let declared_at = clock::now();
         for part in parts {
+            let foreign = self.may_be_foreign(part);
             let checkpoint = self.checkpoint(&part.lane)?;
             let Some(range) = part.range else { continue };
             if checkpoint.next.seq != range.first {
@@ -171,7 +252,9 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
                 ));
             }
             let plan = part.body.plan().clone();
-            checkpoint.pending = Some(Intent { range, plan, declared_at });
+            // What was said of a Range stays: a crash must not make it look like any other.
+            let foreign = checkpoint.pending.as_ref().map_or(foreign, |was| was.foreign);
+            checkpoint.pending = Some(Intent { range, plan, declared_at, foreign });
         }
         self.save().await
     }
@@ -190,20 +273,27 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
     }
 
     /// Writes a part for the first time.
-    async fn write(&self, part: &Part<T::Body>) -> Result<()> {
+    async fn write(&self, part: &Part<T::Body>) -> Result<Written> {
         let declared = self.declared(&part.lane)?;
         let (upserted, appended) = tokio::join!(
             self.target.upsert(declared, &part.body),
             self.target.append(declared, &part.body, Block::Whole),
         );
-        upserted.and(appended)
+        match upserted.and(appended) {
+            Ok(()) => Ok(Written::Surely),
+            Err(error) if error.kind().action() == Action::Stop => Err(error),
+            Err(error) => {
+                self.report(part, &error);
+                Ok(Written::Perhaps)
+            }
+        }
     }
 
-    /// Makes a declared Range complete, whatever of it is there, and however often that takes.
+    /// Makes a Range complete, whatever of it is there, and however often that takes.
     async fn finish(&mut self, part: &Part<T::Body>) -> Result<()> {
         let mut backoff = Backoff::new();
         loop {
-            let error = match self.read_back_and_write(part).await {
+            let error = match self.complete(part).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -215,37 +305,144 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         }
     }
 
-    async fn read_back_and_write(&mut self, part: &Part<T::Body>) -> Result<()> {
+    async fn complete(&mut self, part: &Part<T::Body>) -> Result<()> {
         // A new declaration gives the blocks a new deadline. It is durable before they are sent.
         self.declare([part]).await?;
         failpoint::reach(failpoint::REDECLARED);
         let declared = self.declared(&part.lane)?;
         self.target.quiesce(declared).await?;
         self.target.upsert(declared, &part.body).await?;
-        let mut repairs = 0;
-        let mut whole_sent = false;
+        let mut tried = None;
         // An OK from a token that was sent before is no proof: the server keeps the token and the
         // rows in two writes, and a crash between them leaves the token alone. So only a read-back
         // ends this. Every recovery walks the tokens from T on, so that an earlier request under
         // one of them, held somewhere on its way, finds its token used in every table partition.
-        while let Some(missing) = self.target.missing(declared, &part.body).await? {
-            let block = if missing.token_holds && !whole_sent {
-                whole_sent = true;
-                Block::Whole
-            } else {
-                repairs += 1;
-                Block::Missing(&missing.rows, repairs)
-            };
+        loop {
+            let declared = self.declared(&part.lane)?;
+            let seen = self.target.read_back(declared, &part.body).await?;
+            let untouched = seen.missing.len() as u64 == part.body.plan().rows_to_append();
+            if declared.intent.foreign && untouched && tried.is_none() {
+                // Nothing came under another token. What comes from here on comes under T.
+                self.set_foreign(&part.lane, false).await?;
+                continue;
+            }
             failpoint::reach(failpoint::READ_BACK);
-            self.target.append(declared, &part.body, block).await?;
+            let step = next_step(tried, &seen, declared.intent.foreign);
+            let appended = match step {
+                None => return Ok(()),
+                Some(Step::Whole) => self.target.append(declared, &part.body, Block::Whole).await,
+                // The whole block holds what was refused.
+                Some(Step::Cuts) => self.bisect(declared, &part.body, &seen).await,
+                Some(Step::Repair(number)) => {
+                    let block = Block::Missing(&seen.missing, number);
+                    self.target.append(declared, &part.body, block).await
+                }
+            };
+            match appended {
+                Err(refusal) if refusal.kind() == ErrorKind::Refused => {
+                    let (range, error) = (declared.intent.range, Chain(&refusal));
+                    warn!(stream = %part.lane, %range, %error, "block refused, taking it apart");
+                    // From here on rows come in cuts; a crash must not let T bring them again.
+                    self.set_foreign(&part.lane, true).await?;
+                    let declared = self.declared(&part.lane)?;
+                    if range.count() == 1 {
+                        self.target.reject(declared, &part.body, range.first, &refusal).await?;
+                    } else {
+                        self.bisect(declared, &part.body, &seen).await?;
+                    }
+                }
+                appended => appended?,
+            }
             failpoint::reach(failpoint::RESENT);
+            tried = step;
         }
+    }
+
+    /// Notes, durably, whether rows of the pending Range may have come under other tokens than T.
+    async fn set_foreign(&mut self, lane: &LaneId, foreign: bool) -> Result<()> {
+        if let Some(intent) = &mut self.checkpoint(lane)?.pending {
+            intent.foreign = foreign;
+        }
+        self.save().await
+    }
+
+    /// Takes rows apart that the server refuses together: the sound ones are written, the others
+    /// become dead letters. A cut that holds a dead letter counts as refused, so that every pass
+    /// goes the same ways.
+    async fn bisect(&self, declared: Declared<'_>, body: &T::Body, seen: &ReadBack) -> Result<()> {
+        let range = declared.intent.range;
+        let mut rejected = seen.dead.len() as u64;
+        let mut refused = vec![Cut::root(range)];
+        while let Some(cut) = refused.pop() {
+            for half in cut.halves().into_iter().flatten() {
+                let rows = half.of(&seen.missing);
+                if rows.is_empty() {
+                    continue;
+                }
+                if !half.of(&seen.dead).is_empty() {
+                    refused.push(half);
+                    continue;
+                }
+                let block = Block::Cut(&rows, &half.path);
+                match self.target.append(declared, body, block).await {
+                    Err(refusal) if refusal.kind() == ErrorKind::Refused => {
+                        if half.halves().is_some() {
+                            refused.push(half);
+                            continue;
+                        }
+                        rejected += 1;
+                        self.max_rejected.check(rejected, range, &refusal)?;
+                        self.target.reject(declared, body, half.range.first, &refusal).await?;
+                        failpoint::reach(failpoint::REJECTED);
+                    }
+                    appended => appended?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a part must be read back, whatever the server answers.
+    fn must_prove(&self, part: &Part<T::Body>) -> bool {
+        let first = part.range.map(|range| range.first);
+        let guard = self.guards.get(&part.lane);
+        guard.is_some_and(|guard| first.is_some_and(|first| first <= guard.prove))
+    }
+
+    /// Whether rows of a part may have come in Ranges of other bounds.
+    fn may_be_foreign(&self, part: &Part<T::Body>) -> bool {
+        let first = part.range.map(|range| range.first);
+        let foreign = self.guards.get(&part.lane).and_then(|guard| guard.foreign);
+        foreign.is_some_and(|until| first.is_some_and(|first| first <= until))
+    }
+
+    /// Finds out how far an earlier life may have come: further than its checkpoint says, when that
+    /// is older than the table, as after a restored state folder.
+    async fn guard(&mut self, lane: &LaneId, checkpoint: &Checkpoint) -> Result<()> {
+        let (target, epoch) = (&self.target, checkpoint.epoch);
+        let greatest =
+            retry::patiently(retry::FOR_EVER, move || target.greatest(lane, epoch)).await?;
+        let expected = match &checkpoint.pending {
+            Some(intent) => intent.range.last.plus(1),
+            None => checkpoint.next.seq,
+        };
+        let foreign = greatest.filter(|greatest| *greatest >= expected);
+        if let Some(greatest) = foreign {
+            warn!(
+                stream = %lane, checkpoint = %expected, table = %greatest,
+                "the checkpoint is older than the table: reading back before every write up to there"
+            );
+        }
+        // The Range behind is proven too: an earlier life may have declared it, and left a token
+        // without rows, before this checkpoint was put in its place.
+        let prove = foreign.map_or(expected, |greatest| greatest.plus(1));
+        self.guards.insert(lane.clone(), Guard { foreign, prove });
         Ok(())
     }
 
     fn report(&self, part: &Part<T::Body>, error: &Error) {
         self.vitals.delivery_failed(&part.lane);
-        warn!(stream = %part.lane, error = %Chain(error), "write failed, trying again");
+        warn!(stream = %part.lane, error = %Chain(error), "write failed, reading back");
     }
 }
 
@@ -262,6 +459,7 @@ where
             retry::patiently(retry::FOR_EVER, move || target.check_new(lane)).await?;
             return Ok(None);
         };
+        self.guard(lane, &checkpoint).await?;
         self.lanes.insert(lane.clone(), checkpoint.clone());
         Ok(Some(checkpoint))
     }
@@ -311,18 +509,16 @@ where
             failpoint::reach(failpoint::DECLARED);
         }
         let written = join_all(batch.parts.iter().map(async |part| match part.range {
+            Some(_) if self.must_prove(part) => Ok(Written::Perhaps),
             Some(_) => self.write(part).await,
-            None => Ok(()),
+            None => Ok(Written::Surely),
         }))
         .await;
         failpoint::reach(failpoint::WRITTEN);
         for (part, written) in batch.parts.into_iter().zip(written) {
-            if let Err(error) = written {
-                if error.kind().action() != Action::Retry {
-                    return Err(error);
-                }
-                self.report(&part, &error);
-                self.finish(&part).await?;
+            match written? {
+                Written::Surely => {}
+                Written::Perhaps => self.finish(&part).await?,
             }
             self.advance(&part.lane, part.next)?;
         }

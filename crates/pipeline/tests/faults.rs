@@ -16,7 +16,7 @@ use tailwater_core::{Error, ErrorKind, Result};
 use tailwater_pipeline::vitals::Vitals;
 use tailwater_pipeline::worker;
 use tailwater_pipeline::write_ahead::{
-    Block, CheckpointStore, Declared, Missing, Planned, Target, WriteAhead,
+    Block, CheckpointStore, Declared, Planned, ReadBack, Target, WriteAhead,
 };
 use tailwater_pipeline::{Batch, BatchLimits, Part, Read, Source, Transform};
 use tokio_util::sync::CancellationToken;
@@ -60,7 +60,15 @@ struct World {
     tokens: BTreeSet<(String, u64)>,
     running: Vec<(String, Vec<u64>)>,
     held: Vec<(String, Vec<u64>)>,
+    dead: Vec<u64>,
+    dead_tokens: BTreeSet<u64>,
+    /// Rows that the server refuses, and every block with them.
+    poison: BTreeSet<u64>,
     checkpoint: Option<Checkpoint>,
+    /// Requests of this life; a runaway loop must not look like a slow test.
+    requests: usize,
+    /// All checkpoints that were ever saved.
+    history: Vec<Checkpoint>,
     faults: VecDeque<Fault>,
     save_faults: VecDeque<SaveFault>,
     /// Blocks that were sent without a stored declaration that covers them.
@@ -177,7 +185,8 @@ impl Transform for ToBody {
     fn apply(&self, mut part: Part<Vec<u64>>) -> Result<Part<Body>> {
         let rows = std::mem::take(&mut part.body);
         let digest = rows.iter().fold(7, |sum: u64, row| sum.wrapping_mul(31).wrapping_add(*row));
-        let plan = Plan { ts_min: Millis(0), ts_max: Millis(0), rows: BTreeMap::new(), digest };
+        let counts = BTreeMap::from([("rows".to_owned(), rows.len() as u64)]);
+        let plan = Plan { ts_min: Millis(0), ts_max: Millis(0), rows: counts, digest };
         Ok(part.with_body(Body { rows, plan }))
     }
 }
@@ -201,11 +210,19 @@ impl Target for Server {
             Block::Missing(rows, repair) => {
                 (format!("{range}~{repair}"), rows.iter().map(|seq| seq.0).collect())
             }
+            Block::Cut(rows, path) => {
+                (format!("{range}.{path}"), rows.iter().map(|seq| seq.0).collect())
+            }
         };
         let mut world = self.0.lock().unwrap();
+        world.requests += 1;
+        assert!(world.requests < 2000, "it never ends");
         let stored = world.checkpoint.as_ref().and_then(|at| at.pending.clone());
         if stored.is_none_or(|intent| intent.range != declared.intent.range) {
             world.undeclared += 1;
+        }
+        if rows.iter().any(|row| world.poison.contains(row)) {
+            return Err(Error::new(ErrorKind::Refused, "the server refuses the block"));
         }
         let fault = world.faults.pop_front().unwrap_or(Fault::None);
         match fault {
@@ -251,11 +268,35 @@ impl Target for Server {
         Ok(())
     }
 
-    async fn missing(&self, _declared: Declared<'_>, body: &Body) -> Result<Option<Missing>> {
+    async fn reject(
+        &self,
+        _declared: Declared<'_>,
+        _body: &Body,
+        seq: Seq,
+        _refusal: &Error,
+    ) -> Result<()> {
+        let mut world = self.0.lock().unwrap();
+        if world.dead_tokens.insert(seq.0) {
+            world.dead.push(seq.0);
+        }
+        match world.faults.pop_front() {
+            Some(Fault::AckLost | Fault::Slow | Fault::Held) => Err(unreachable()),
+            Some(Fault::CrashAfter) => Err(crash()),
+            _ => Ok(()),
+        }
+    }
+
+    async fn read_back(&self, _declared: Declared<'_>, body: &Body) -> Result<ReadBack> {
         let world = self.0.lock().unwrap();
-        let rows: BTreeSet<Seq> =
-            body.rows.iter().filter(|row| !world.rows.contains(row)).map(|row| Seq(*row)).collect();
-        Ok((!rows.is_empty()).then_some(Missing { rows, token_holds: true }))
+        let there = |row: &u64| world.rows.contains(row) || world.dead.contains(row);
+        let missing = body.rows.iter().filter(|row| !there(row)).map(|row| Seq(*row)).collect();
+        let dead = body.rows.iter().filter(|row| world.dead.contains(row)).map(|row| Seq(*row));
+        Ok(ReadBack { missing, dead: dead.collect(), token_holds: true, has_views: false })
+    }
+
+    async fn greatest(&self, _lane: &LaneId, _epoch: Epoch) -> Result<Option<Seq>> {
+        let world = self.0.lock().unwrap();
+        Ok(world.rows.iter().chain(&world.dead).max().map(|row| Seq(*row)))
     }
 }
 
@@ -275,8 +316,9 @@ impl CheckpointStore for Store {
         for (_, checkpoint) in changes {
             let before = world.checkpoint.as_ref().map(|at| at.next.seq);
             assert!(before.is_none_or(|seq| seq <= checkpoint.next.seq), "progress went back");
-            let done = checkpoint.next.seq.0;
-            assert!((0..done).all(|row| world.rows.contains(&row)), "progress without rows");
+            let there = |row: &u64| world.rows.contains(row) || world.dead.contains(row);
+            assert!((0..checkpoint.next.seq.0).all(|row| there(&row)), "progress without rows");
+            world.history.push(checkpoint.clone());
             world.checkpoint = Some(checkpoint);
         }
         match fault {
@@ -286,8 +328,12 @@ impl CheckpointStore for Store {
     }
 }
 
-/// Runs, restarting after every crash, until all events are delivered.
-async fn run_to_the_end(world: &Shared, cuts: &[u64]) {
+/// Runs, restarting after every crash, until all events are delivered. With a restart somebody may
+/// put an older state folder in place, `restores` saves back, or mend what made the server refuse.
+async fn run_to_the_end(world: &Shared, cuts: &[u64], restores: &[usize], heal: bool) {
+    // What came in cuts only a checkpoint of then knows: not both at once.
+    let heal = heal && restores.is_empty();
+    let mut restores = restores.iter();
     loop {
         let stop = CancellationToken::new();
         let source =
@@ -306,6 +352,23 @@ async fn run_to_the_end(world: &Shared, cuts: &[u64]) {
         match run {
             Ok(()) => return,
             Err(error) => assert_eq!(error.kind(), ErrorKind::Storage, "{error}"),
+        }
+        if heal {
+            let mut world = world.lock().unwrap();
+            world.poison.clear();
+            world.held.clear();
+            world.running.clear();
+        }
+        if let Some(back) = restores.next().filter(|back| **back > 0) {
+            let mut world = world.lock().unwrap();
+            let older =
+                world.history.len().checked_sub(back + 1).map(|at| world.history[at].clone());
+            if let Some(older) = older {
+                world.checkpoint = Some(older);
+                // A request that outlives its declaration is beyond any promise: none is left.
+                world.held.clear();
+                world.running.clear();
+            }
         }
     }
 }
@@ -338,18 +401,29 @@ proptest! {
         faults in proptest::collection::vec(fault(), 0..12),
         save_faults in proptest::collection::vec(save_fault(), 0..12),
         cuts in proptest::collection::vec(1_u64..9, 0..8),
+        restores in proptest::collection::vec(0_usize..6, 0..2),
+        poison in proptest::collection::btree_set(0..EVENTS, 0..4),
+        heal in any::<bool>(),
     ) {
         let world = Shared::default();
-        world.lock().unwrap().faults = faults.into();
-        world.lock().unwrap().save_faults = save_faults.into();
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(run_to_the_end(&world, &cuts));
+        {
+            let mut world = world.lock().unwrap();
+            world.faults = faults.into();
+            world.save_faults = save_faults.into();
+            world.poison.clone_from(&poison);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(run_to_the_end(&world, &cuts, &restores, heal));
         let mut world = world.lock().unwrap();
         world.deliver_held();
-        let mut rows = world.rows.clone();
-        rows.sort_unstable();
-        prop_assert_eq!(rows, (0..EVENTS).collect::<Vec<_>>());
+        let mut placed: Vec<u64> = world.rows.iter().chain(&world.dead).copied().collect();
+        placed.sort_unstable();
+        prop_assert_eq!(placed, (0..EVENTS).collect::<Vec<_>>());
+        prop_assert!(world.dead.iter().all(|row| poison.contains(row)));
         prop_assert_eq!(world.undeclared, 0);
         let checkpoint = world.checkpoint.as_ref().unwrap();
         prop_assert_eq!(checkpoint.next.seq, Seq(EVENTS));

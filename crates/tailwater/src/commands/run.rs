@@ -38,7 +38,7 @@ pub(crate) struct Run {
     /// The folder that holds the checkpoints, and the embedded engine's data
     #[arg(long, value_name = "DIR", default_value = "./tailwater-state")]
     state: PathBuf,
-    /// A ClickHouse to write to, as http[s]://user:password@host:port/database, instead of the
+    /// A ClickHouse to write to, as `http[s]://user:password@host:port/database`, instead of the
     /// embedded engine
     #[arg(long, value_name = "URL", env = "TAILWATER_TARGET", hide_env_values = true)]
     target: Option<String>,
@@ -66,6 +66,8 @@ Examples:
 const PIPELINE: &str = "tailwater";
 /// The event table where no config file names one.
 const RECORDS: &str = "record_raw";
+/// The table of dead letters.
+const DEAD_LETTERS: &str = "tailwater_dead_letters";
 /// Everything in flight, in bytes.
 const MEMORY_BYTES: usize = 1 << 30;
 /// How long the last batch may take after a signal.
@@ -100,18 +102,21 @@ impl Run {
                 }
             };
             let connection = Connection::new(endpoint);
-            let layout = Layout { records: TableName::new(RECORDS) };
+            let layout = Layout {
+                records: TableName::new(RECORDS),
+                dead_letters: TableName::new(DEAD_LETTERS),
+            };
             let namespaces: Vec<_> =
                 watches.iter().map(|watch| (watch.db.clone(), watch.coll.clone())).collect();
-            let window = retry::patiently(connect::DEFAULT_FIRST_CONNECTION, || {
-                schema::prepare(&connection, &layout.records, &namespaces)
+            let facts = retry::patiently(connect::DEFAULT_FIRST_CONNECTION, || {
+                schema::prepare(&connection, &layout, &namespaces)
             })
             .await?;
             info!(url = %connection.endpoint().url, database = connection.database(), "ready");
 
             let streams =
                 Streams::new(server, watches, start, Budget::new(MEMORY_BYTES), vitals.clone());
-            let tables = Tables::new(connection, PIPELINE.to_owned(), layout.clone(), window);
+            let tables = Tables::new(connection, PIPELINE.to_owned(), layout.clone(), facts);
             let delivery = WriteAhead::new(folder, tables, DEFAULT_INSERT_DEADLINE, vitals.clone());
             let transform = Arc::new(ToRows::new(layout));
             worker::run(streams, transform, delivery, BatchLimits::default(), stop.clone()).await?;

@@ -1,0 +1,115 @@
+//! Taking a refused block apart: the binary tree over a Range.
+//!
+//! The tree depends on the Range alone, so that a restarted process cuts at the same places and
+//! uses the same tokens: T.0 is the first half, T.01 the second half of that, and so on.
+
+use std::collections::BTreeSet;
+
+use tailwater_core::position::{Seq, SeqRange};
+use tailwater_core::{Error, ErrorKind, Result};
+
+/// A node of the tree: some events of a Range, and the way to them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// The events.
+    pub range: SeqRange,
+    /// `0` for each first half on the way from the root, `1` for each second.
+    pub path: String,
+}
+
+impl Cut {
+    /// The whole Range.
+    pub const fn root(range: SeqRange) -> Self {
+        Self { range, path: String::new() }
+    }
+
+    /// Both halves; `None` when there is one event only.
+    pub fn halves(&self) -> Option<[Self; 2]> {
+        let SeqRange { first, last } = self.range;
+        (first != last).then(|| {
+            let middle = Seq(first.0 + (last.0 - first.0) / 2);
+            let half = |first, last, step| Self {
+                range: SeqRange { first, last },
+                path: format!("{}{step}", self.path),
+            };
+            [half(first, middle, '0'), half(middle.plus(1), last, '1')]
+        })
+    }
+
+    /// Those of `rows` that lie in the cut.
+    pub fn of(&self, rows: &BTreeSet<Seq>) -> BTreeSet<Seq> {
+        rows.range(self.range.first..=self.range.last).copied().collect()
+    }
+}
+
+/// How many events of one Range may become dead letters. A Range beyond both limits stops its lane
+/// instead of emptying a stream into the dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxRejected {
+    /// Of the Range's events, in percent.
+    pub percent: u64,
+    /// Of the Range's events, their number.
+    pub rows: u64,
+}
+
+impl Default for MaxRejected {
+    fn default() -> Self {
+        Self { percent: 10, rows: 100 }
+    }
+}
+
+impl MaxRejected {
+    /// Whether `rejected` events of a Range are still tolerable.
+    ///
+    /// # Errors
+    /// `Unsuitable`, with the numbers and the last refusal.
+    pub fn check(self, rejected: u64, range: SeqRange, refusal: &Error) -> Result<()> {
+        let Self { percent, rows } = self;
+        if rejected <= rows || rejected * 100 <= range.count() * percent {
+            return Ok(());
+        }
+        let count = range.count();
+        let cause = std::error::Error::source(refusal).map_or(String::new(), ToString::to_string);
+        Err(Error::new(
+            ErrorKind::Unsuitable,
+            format!("ClickHouse refuses {rejected} and more of the {count} events {range}"),
+        )
+        .with_source(format!("{refusal}: {cause}"))
+        .with_hint("mend the table or its views; the events are read again by the next run"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_leaves_are_the_events_each_once_and_in_order() {
+        let mut todo = vec![Cut::root(SeqRange { first: Seq(5), last: Seq(17) })];
+        let (mut leaves, mut paths) = (Vec::new(), BTreeSet::new());
+        while let Some(cut) = todo.pop() {
+            assert!(paths.insert(cut.path.clone()), "{} twice", cut.path);
+            match cut.halves() {
+                None => leaves.push(cut.range.first.0),
+                Some([first, second]) => todo.extend([second, first]),
+            }
+        }
+        assert_eq!(leaves, (5..=17).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_range_stops_only_beyond_both_limits() {
+        let refusal = Error::new(ErrorKind::Refused, "no");
+        let range = |count| SeqRange::starting_at(Seq(0), count).unwrap();
+        let limits = MaxRejected::default();
+        for (rejected, of, stops) in
+            [(100, 100, false), (101, 1000, true), (101, 1010, false), (5000, 100_000, false)]
+        {
+            assert_eq!(
+                limits.check(rejected, range(of), &refusal).is_err(),
+                stops,
+                "{rejected}/{of}"
+            );
+        }
+    }
+}
