@@ -69,6 +69,38 @@ async fn an_old_copy_of_the_state_file_repeats_nothing() {
     stage.judge().await;
 }
 
+/// `DELIVERY.md` §8, line 14.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_rows_become_dead_letters_once_though_it_dies_between_them() {
+    let Some(mut stage) = Stage::start().await else { return };
+    stage.alter("ADD CONSTRAINT good CHECK NOT startsWith(doc_id, 'bad')").await;
+    let rows = stage.rows().await;
+    stage.start_with_failpoint(failpoint::REJECTED);
+    let files = stage.rig.client.database("ingest").collection::<Document>("files");
+    let bad = [3, 4, 17];
+    let documents = (0..20).map(|number| match bad.contains(&number) {
+        true => doc! { "_id": format!("bad {number}") },
+        false => doc! { "_id": format!("good {number}") },
+    });
+    files.insert_many(documents).await.unwrap();
+    for _ in &bad {
+        let exit = stage.rig.tailwater.wait(DEADLINE).await.unwrap();
+        assert_eq!(exit, Exit::Signal);
+        start_with_failpoint(&mut stage.rig, failpoint::REJECTED);
+    }
+    stage.wait_for_rows(rows + 17).await;
+    stage.write(5).await;
+    stage.wait_for_rows(rows + 22).await;
+    let exit = stage.rig.tailwater.terminate(DEADLINE).await.unwrap();
+    assert_eq!(exit, Exit::Code(0), "{}", stage.rig.tailwater.log_tail());
+    assert_eq!(stage.rows().await, rows + 22);
+    let letters = "SELECT count() AS count FROM tailwater_dead_letters";
+    assert_eq!(stage.count(letters).await, 3);
+    let offsets = "SELECT uniqExact(_offset) AS count FROM (SELECT _offset FROM record_raw \
+                   UNION ALL SELECT _offset FROM tailwater_dead_letters)";
+    assert_eq!(stage.count(offsets).await, rows + 25, "each event is a row or a dead letter");
+}
+
 /// `DELIVERY.md` §8, line 13.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_on_one_document_survives_deaths_in_its_middle() {

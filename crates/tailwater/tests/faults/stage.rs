@@ -29,7 +29,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Starts everything; the first row has arrived. `None`: a server is missing here, skip.
+    /// Starts everything; what was written so far has arrived. `None`: a server is missing here, skip.
     pub(crate) async fn start() -> Option<Self> {
         let home = tempfile::tempdir().unwrap();
         let engine = Engine::start(binary(), &home.path().join("state")).await.unwrap()?;
@@ -42,6 +42,7 @@ impl Stage {
         rig.arguments.source = format!("mongodb://{}/?directConnection=true", mongodb.address());
         rig.start_again().unwrap();
         rig.warm_up(|number| doc! { "_id": format!("warm-up {number}") }).await.unwrap();
+        assert!(rig.judge().await.unwrap().is_clean());
         Some(Self { rig, engine, clickhouse, mongodb, _home: home })
     }
 
