@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tailwater_core::{Error, ErrorKind, Result};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +63,7 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
     if child {
         watch_parent(stop.clone());
     }
+    raise_file_limit();
     let started = start(options).await;
     let (listener, server, _lock) = match started {
         Ok(parts) => parts,
@@ -142,6 +144,15 @@ fn bind(listen: SocketAddr) -> Result<std::net::TcpListener> {
                 "name another address with `--listen`, or stop the process that uses this one",
             )
         })
+}
+
+/// A wide JSON part opens a file for each of its columns; the soft limit of most systems is too low.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 /// Ends this process when stdin ends; on a thread of its own, so that a busy runtime cannot delay

@@ -5,6 +5,8 @@
 //! blocks, kept in two steps as ClickHouse does: first the token, then the rows. A "crash" is an
 //! error that ends the run; the next run finds what was stored.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
