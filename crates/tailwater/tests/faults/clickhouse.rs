@@ -25,9 +25,8 @@ async fn too_many_parts_are_waited_out() {
     let rows = stage.rows().await;
     let limits = "parts_to_throw_insert = 1, parts_to_delay_insert = 1";
     stage.alter(&format!("MODIFY SETTING {limits}")).await;
-    let log = stage.log_end();
     stage.write(5).await;
-    stage.wait_for_log(log, "Code: 252", DEADLINE).await;
+    stage.wait_for_failures("Code: 252").await;
     assert_eq!(stage.rows().await, rows);
     stage.alter("RESET SETTING parts_to_throw_insert, parts_to_delay_insert").await;
     stage.wait_for_rows(rows + 5).await;
@@ -46,9 +45,9 @@ async fn a_clickhouse_without_memory_is_waited_out() {
              SETTINGS allow_custom_error_code_in_throwif = 1",
         )
         .await;
-    let log = stage.log_end();
+    stage.restart().await;
     stage.write(5).await;
-    stage.wait_for_log(log, "Code: 241", DEADLINE).await;
+    stage.wait_for_failures("Code: 241").await;
     stage.execute("DROP TABLE hungry").await;
     stage.wait_for_rows(rows + 5).await;
     stage.judge().await;
@@ -68,9 +67,7 @@ async fn a_view_that_failed_once_is_filled() {
              FROM record_raw SETTINGS allow_custom_error_code_in_throwif = 1",
         )
         .await;
-    // Which views there are is looked at when a run starts.
-    stage.rig.tailwater.kill().unwrap();
-    stage.rig.start_again().unwrap();
+    stage.restart().await;
     let before = stage.rows().await;
     stage.write(5).await;
     stage.wait_for_rows(before + 5).await;

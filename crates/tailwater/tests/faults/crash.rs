@@ -106,7 +106,7 @@ async fn refused_rows_become_dead_letters_once_though_it_dies_between_them() {
 async fn a_transaction_on_one_document_survives_deaths_in_its_middle() {
     let Some(mut stage) = Stage::start().await else { return };
     let rows = stage.rows().await;
-    stage.start_with_failpoint(failpoint::WRITTEN);
+    stage.start_with_failpoint(&format!("{}:2", failpoint::WRITTEN));
     let mut session = stage.rig.client.start_session().await.unwrap();
     session.start_transaction().await.unwrap();
     let files = stage.rig.client.database("ingest").collection::<Document>("files");

@@ -43,9 +43,13 @@ async fn an_insert_held_past_the_clients_time_out_comes_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_process_sends_nothing_under_an_old_declaration() {
     let Some(mut stage) = Stage::start().await else { return };
-    stage.start_with_failpoint("declared:1:stop");
-    let caught = stage.clickhouse.arm(Fault::HoldAndHangUp);
+    // The first Range of a life is read back in any case.
+    stage.start_with_failpoint("declared:2:stop");
     let rows = stage.rows().await;
+    stage.write(1).await;
+    stage.wait_for_rows(rows + 1).await;
+    let rows = rows + 1;
+    let caught = stage.clickhouse.arm(Fault::HoldAndHangUp);
     stage.write(3).await;
     stage.wait_until_stopped().await;
     let declared_at = stage.declared_at();

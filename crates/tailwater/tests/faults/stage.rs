@@ -46,6 +46,13 @@ impl Stage {
         Some(Self { rig, engine, clickhouse, mongodb, _home: home })
     }
 
+    /// Ends `run` and starts it again: it looks only then which views there are.
+    pub(crate) async fn restart(&mut self) {
+        let exit = self.rig.tailwater.terminate(DEADLINE).await.unwrap();
+        assert_eq!(exit, Exit::Code(0), "{}", self.rig.tailwater.log_tail());
+        self.rig.start_again().unwrap();
+    }
+
     /// Kills `run` and starts it with a failpoint.
     pub(crate) fn start_with_failpoint(&mut self, order: &str) {
         self.rig.tailwater.kill().unwrap();
@@ -127,6 +134,14 @@ impl Stage {
         }
     }
 
+    /// Waits until `run` has tried and failed with this several times.
+    pub(crate) async fn wait_for_failures(&mut self, text: &str) {
+        for _ in 0..4 {
+            let log = self.log_end();
+            self.wait_for_log(log, text, DEADLINE).await;
+        }
+    }
+
     /// Where the log of `run` ends now.
     pub(crate) fn log_end(&self) -> usize {
         self.rig.tailwater.log().len()
@@ -165,6 +180,7 @@ impl Stage {
     pub(crate) async fn judge(&mut self) {
         let verdict = self.rig.judge().await.unwrap();
         assert!(verdict.is_clean(), "{verdict}\n{}", self.rig.tailwater.log_tail());
+        assert_eq!(self.count("SELECT count() AS count FROM tailwater_dead_letters").await, 0);
         let exit = self.rig.tailwater.terminate(DEADLINE).await.unwrap();
         assert_eq!(exit, Exit::Code(0), "{}", self.rig.tailwater.log_tail());
     }
