@@ -50,7 +50,7 @@ pub struct Caught {
     go: Option<oneshot::Sender<()>>,
     done: Option<oneshot::Receiver<()>>,
     release: Option<oneshot::Sender<()>>,
-    released: Option<oneshot::Receiver<()>>,
+    released: Option<oneshot::Receiver<String>>,
 }
 
 impl Caught {
@@ -70,11 +70,13 @@ impl Caught {
     ///
     /// # Errors
     ///
-    /// When nothing was kept, or the server does not answer.
+    /// When nothing was kept, or the server does not answer that it has done it.
     pub async fn release(&mut self) -> anyhow::Result<()> {
         let _sent = self.release.take().context("nothing is kept")?.send(());
         let released = self.released.take().context("nothing is kept")?;
-        released.await.context("the kept request was not answered")
+        let answer = released.await.context("the kept request was not answered")?;
+        anyhow::ensure!(answer.starts_with("HTTP/1.1 200"), "the kept request failed: {answer}");
+        Ok(())
     }
 }
 
@@ -291,8 +293,9 @@ async fn hold(
     let_go.await?;
     drop(waiting);
     upstream.write_all(&kept).await?;
-    anyhow::ensure!(upstream.read(&mut more).await? > 0, "the server hung up");
-    let _told = answer.send(());
+    let count = upstream.read(&mut more).await?;
+    anyhow::ensure!(count > 0, "the server hung up");
+    let _told = answer.send(String::from_utf8_lossy(&more[..count]).into_owned());
     Ok(())
 }
 
@@ -340,7 +343,7 @@ fn is_whole(request: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// A server that answers each insert with what it has read of it.
+    /// A server that answers with what it has read, and to an insert that it is done.
     async fn echo() -> (Proxy, JoinHandle<()>) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let proxy = Proxy::start(listener.local_addr().unwrap()).await.unwrap();
@@ -350,7 +353,9 @@ mod tests {
                 tokio::spawn(async move {
                     let mut bytes = [0; 1024];
                     while let Ok(count @ 1..) = stream.read(&mut bytes).await {
-                        stream.write_all(&bytes[..count]).await.unwrap();
+                        let insert = bytes.starts_with(b"POST ");
+                        let answer = if insert { DONE } else { &bytes[..count] };
+                        stream.write_all(answer).await.unwrap();
                     }
                 });
             }
@@ -360,6 +365,8 @@ mod tests {
 
     const INSERT: &[u8] = b"POST /?query=INSERT+INTO+record_raw HTTP/1.1\r\n\
                             content-length: 3\r\n\r\nabc";
+
+    const DONE: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
 
     async fn ask(proxy: &Proxy, request: &[u8]) -> std::io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect(proxy.address()).await?;
@@ -386,7 +393,7 @@ mod tests {
         let (answer, mut caught) = tokio::join!(client, holder);
         assert!(answer.is_err(), "{answer:?}");
         caught.release().await.unwrap();
-        assert_eq!(ask(&proxy, INSERT).await.unwrap(), INSERT, "only one is caught");
+        assert_eq!(ask(&proxy, INSERT).await.unwrap(), DONE, "only one is caught");
     }
 
     #[tokio::test]
@@ -408,7 +415,7 @@ mod tests {
         let early = tokio::time::timeout(Duration::from_millis(100), &mut waiting).await;
         assert!(early.is_err(), "{early:?}");
         proxy.turn(Weather::Slow(Duration::from_millis(1)));
-        assert_eq!(waiting.await.unwrap(), INSERT);
+        assert_eq!(waiting.await.unwrap(), DONE);
         proxy.turn(Weather::Broken);
         let answer = ask(&proxy, INSERT).await;
         assert!(answer.is_err(), "{answer:?}");
