@@ -130,6 +130,11 @@ impl Dynamic {
         rows + self.types.iter().map(Values::bytes).sum::<usize>()
     }
 
+    /// How many paths the objects in it have.
+    pub(super) fn paths(&self) -> usize {
+        self.types.iter().map(Values::paths).sum()
+    }
+
     /// The types in use, by name, as the engine lists them.
     fn used(&self) -> Vec<(String, u8)> {
         let mut used: Vec<_> = (0u8..)
@@ -353,6 +358,14 @@ impl Values {
             None => 0,
         };
         arrays + self.nulls.len() + self.data.len() + nested
+    }
+
+    fn paths(&self) -> usize {
+        match &self.nested {
+            Some(Nested::Json(tree)) => tree.paths(),
+            Some(Nested::Dynamic(dynamic, _)) => dynamic.paths(),
+            None => 0,
+        }
     }
 
     fn write_prefix(&self, out: &mut Vec<u8>) {

@@ -1,8 +1,10 @@
 //! What a BSON value is in a JSON column, and its bytes there.
 
+use std::borrow::Cow;
+
 use crate::bson::{BsonError, Value};
 use crate::ejson::{self, date, decimal};
-use crate::native::{write_string, write_varuint};
+use crate::native::write_string;
 
 /// How dates are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +77,7 @@ pub(super) fn leaf(value: &Value<'_>, dates: Dates) -> Option<Leaf> {
 #[inline]
 pub(super) fn write(value: &Value<'_>, leaf: Leaf, out: &mut Vec<u8>) -> Result<(), BsonError> {
     match *value {
-        Value::String(text) => write_valid(text, out),
+        Value::String(text) => write_string(&valid(text), out),
         Value::Int32(number) => out.extend_from_slice(&i64::from(number).to_le_bytes()),
         Value::Int64(number) => out.extend_from_slice(&number.to_le_bytes()),
         Value::Double(double) if leaf == Leaf::Float64 => {
@@ -92,53 +94,56 @@ pub(super) fn write(value: &Value<'_>, leaf: Leaf, out: &mut Vec<u8>) -> Result<
 
 /// Appends as a string what has no JSON type of its own.
 fn write_text(value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), BsonError> {
+    let start = out.len();
+    out.push(0);
+    if let Err(error) = text(value, out) {
+        out.truncate(start);
+        return Err(error);
+    }
+    match out.len() - start - 1 {
+        length @ 0..128 => out[start] = length as u8,
+        _ => {
+            let long = out.split_off(start + 1);
+            out.truncate(start);
+            write_string(&long, out);
+        }
+    }
+    Ok(())
+}
+
+/// Appends the text of a value that has no JSON type of its own, without its length.
+pub(super) fn text(value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), BsonError> {
     match *value {
-        Value::Code(text) | Value::Symbol(text) => write_valid(text, out),
-        Value::Double(double) => write_string(ejson::non_finite_double(double), out),
-        Value::DateTime(ms) => short(out, |out| date::write(ms, date::Fraction::Always, out)),
-        Value::ObjectId(id) => short(out, |out| ejson::hex(id, out)),
-        Value::Decimal128(bytes) => short(out, |out| decimal::write(bytes, out)),
-        Value::Binary { subtype: 4, bytes } if bytes.len() == 16 => short(out, |out| {
+        Value::Code(text) | Value::Symbol(text) => out.extend_from_slice(&valid(text)),
+        Value::Double(double) => out.extend_from_slice(ejson::non_finite_double(double)),
+        Value::DateTime(ms) => date::write(ms, date::Fraction::Always, out),
+        Value::ObjectId(id) => ejson::hex(id, out),
+        Value::Decimal128(bytes) => decimal::write(bytes, out),
+        Value::Binary { subtype: 4, bytes } if bytes.len() == 16 => {
             for (at, part) in [0..4, 4..6, 6..8, 8..10, 10..16].into_iter().enumerate() {
                 if at > 0 {
                     out.push(b'-');
                 }
                 ejson::hex(&bytes[part], out);
             }
-        }),
+        }
         Value::Binary { subtype, bytes } => {
-            let content = ejson::binary_content(subtype, bytes);
-            write_varuint(content.len().div_ceil(3) * 4, out);
-            ejson::base64(content, out);
+            ejson::base64(ejson::binary_content(subtype, bytes), out);
         }
-        _ => {
-            let mut text = Vec::new();
-            ejson::canonical_value(value, &mut text)?;
-            write_string(&text, out);
-        }
+        _ => ejson::canonical_value(value, out)?,
     }
     Ok(())
 }
 
-/// Appends a string with U+FFFD for what is not UTF-8: the engine would print the bytes as they
-/// are, and no reader takes such JSON.
+/// The text with U+FFFD for what is not UTF-8: the engine would print the bytes as they are, and no
+/// reader takes such JSON.
 #[inline]
-fn write_valid(text: &[u8], out: &mut Vec<u8>) {
+fn valid(text: &[u8]) -> Cow<'_, [u8]> {
     if std::str::from_utf8(text).is_ok() {
-        write_string(text, out);
+        Cow::Borrowed(text)
     } else {
-        write_string(String::from_utf8_lossy(text).as_bytes(), out);
+        Cow::Owned(String::from_utf8_lossy(text).into_owned().into_bytes())
     }
-}
-
-/// Appends a string of fewer than 128 bytes, whose length takes one byte.
-fn short(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
-    let at = out.len();
-    out.push(0);
-    fill(out);
-    let length = out.len() - at - 1;
-    debug_assert!(length < 128);
-    out[at] = length as u8;
 }
 
 /// Appends what stands for null in an array's dense values.

@@ -12,7 +12,7 @@ use super::scalar::Dates;
 const NONE: u32 = u32::MAX;
 const ROOT: u32 = 0;
 
-/// From so many rows times paths on, the objects of arrays may not be sparse. Each takes a byte, so
+/// From so many rows times paths on, neither a column nor the objects of arrays may be sparse. Each takes a byte, so
 /// one large array of objects with keys of their own (`[{"<uuid>": …}, …]`) would take gigabytes.
 const MANY_CELLS: usize = 32 << 20;
 
@@ -103,11 +103,21 @@ impl Tree {
         self.begin_row();
         self.document(ROOT, doc, levels)?;
         self.end_row();
-        let cells = self.active * self.rows;
-        if cells > MANY_CELLS && cells / SPARSE > self.filled {
+        if self.is_sparse() {
             return Err(Failure::TooWide);
         }
         Ok(())
+    }
+
+    /// Whether it takes far more bytes to say where values are than for the values.
+    pub(super) fn is_sparse(&self) -> bool {
+        let cells = self.active * self.rows;
+        cells > MANY_CELLS && cells / SPARSE > self.filled
+    }
+
+    /// How many paths it has, those of the objects in arrays included.
+    pub(super) fn paths(&self) -> usize {
+        self.active_columns().map(|column| 1 + column.values.paths()).sum()
     }
 
     /// Puts all fields of a document into the current row.
@@ -320,6 +330,6 @@ impl Node {
 }
 
 /// A field name as one component of a path.
-fn escape(key: &[u8]) -> Box<[u8]> {
+pub(super) fn escape(key: &[u8]) -> Box<[u8]> {
     String::from_utf8_lossy(key).replace('.', "%2E").into_bytes().into()
 }
