@@ -111,6 +111,7 @@ impl Connection {
             if endpoint.is_on_this_host() { Compression::None } else { Compression::Lz4 };
         let client = Client::default()
             .with_url(endpoint.url.as_str())
+            .with_database(&endpoint.database)
             .with_user(&endpoint.username)
             .with_password(endpoint.password.expose_secret())
             .with_compression(compression)

@@ -3,11 +3,11 @@
 //! It never alters a table; it says the statement that would.
 
 use serde::Deserialize;
-use tailwater_core::rows::Layout;
+use tailwater_core::rows::{Layout, Namespace};
 use tailwater_core::sql::literal;
 use tailwater_core::table::{self, Column, TableName};
 use tailwater_core::{Error, ErrorKind, Result};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::Connection;
 
@@ -21,18 +21,15 @@ pub struct Facts {
     pub window: u64,
     /// Materialized views read from the table.
     pub has_views: bool,
+    /// Every view's own table drops a block that comes twice, as the event table does.
+    pub views_deduplicate: bool,
 }
 
-/// Makes and checks the tables of a run: the event table, the dead letters, and one current state
-/// per namespace.
+/// Makes and checks the tables that every run has: the event table and the dead letters.
 ///
 /// # Errors
 /// `Unsuitable`, with the statement that mends the table.
-pub async fn prepare(
-    connection: &Connection,
-    layout: &Layout,
-    namespaces: &[(String, String)],
-) -> Result<Facts> {
+pub async fn prepare(connection: &Connection, layout: &Layout) -> Result<Facts> {
     connection.ping().await?;
     check_version(connection).await?;
     let database = connection.database();
@@ -45,29 +42,21 @@ pub async fn prepare(
         .await?;
     check_columns(connection, dead_letters, table::DEAD_LETTER_COLUMNS).await?;
     check_event_table(connection, dead_letters).await?;
-    let mut seen: Vec<(TableName, &(String, String))> = Vec::new();
-    for namespace in namespaces {
-        let (db, coll) = namespace;
-        let current = TableName::current(db, coll);
-        if let Some((_, other)) =
-            seen.iter().find(|(name, other)| *name == current && *other != namespace)
-        {
-            return Err(Error::new(
-                ErrorKind::Config,
-                format!(
-                    "`{db}.{coll}` and `{}.{}` would share the table `{current}`",
-                    other.0, other.1
-                ),
-            )
-            .with_hint("watch them in two runs with two ClickHouse databases"));
-        }
-        make(connection, &current, &table::create_current(database, &current)).await?;
-        check_columns(connection, &current, table::CURRENT_COLUMNS).await?;
-        check_current_table(connection, &current).await?;
-        make(connection, &current.view(), &table::create_current_view(database, &current)).await?;
-        seen.push((current, namespace));
-    }
     Ok(facts)
+}
+
+/// Makes and checks the current-state table of a collection, and its view.
+///
+/// # Errors
+/// `Unsuitable`, with the statement that mends the table.
+pub async fn prepare_current(connection: &Connection, namespace: &Namespace) -> Result<TableName> {
+    let database = connection.database();
+    let current = TableName::current(&namespace.db, &namespace.coll);
+    make(connection, &current, &table::create_current(database, &current)).await?;
+    check_columns(connection, &current, table::CURRENT_COLUMNS).await?;
+    check_current_table(connection, &current).await?;
+    make(connection, &current.view(), &table::create_current_view(database, &current)).await?;
+    Ok(current)
 }
 
 async fn make(connection: &Connection, table: &TableName, statement: &str) -> Result<()> {
@@ -172,7 +161,13 @@ async fn check_event_table(connection: &Connection, table: &TableName) -> Result
     let EngineRow { engine, engine_full, views } = engine(connection, table).await?;
     let setting = match engine.as_str() {
         "MergeTree" => "non_replicated_deduplication_window",
-        "ReplicatedMergeTree" | "SharedMergeTree" => "replicated_deduplication_window",
+        "ReplicatedMergeTree" | "SharedMergeTree" => {
+            return Err(Error::new(
+                ErrorKind::Unsuitable,
+                format!("the table `{table}` is replicated: another replica may not show what was written"),
+            )
+            .with_hint("use a MergeTree on one server; replicated tables are not supported yet"));
+        }
         other => {
             return Err(Error::new(
                 ErrorKind::Unsuitable,
@@ -201,9 +196,68 @@ async fn check_event_table(connection: &Connection, table: &TableName) -> Result
         )
         .with_hint(format!("run: {mend}")));
     }
-    // Replicated tables number their blocks by partition, so the blocks since one cannot be counted.
-    let window = if engine == "MergeTree" { window } else { 0 };
-    Ok(Facts { window, has_views: views > 0 })
+    let views_deduplicate = views == 0 || check_views(connection, table).await?;
+    Ok(Facts { window, has_views: views > 0, views_deduplicate })
+}
+
+#[derive(Debug, Deserialize)]
+struct ViewRow {
+    name: String,
+    create_table_query: String,
+}
+
+/// Whether every materialized view on an event table writes into a table with a deduplication
+/// window; warns of each that does not.
+async fn check_views(connection: &Connection, table: &TableName) -> Result<bool> {
+    let sql = format!(
+        "SELECT name, create_table_query FROM system.tables WHERE (database, name) IN \
+         (SELECT arrayJoin(arrayZip(dependencies_database, dependencies_table)) \
+         FROM system.tables WHERE database = {} AND name = {})",
+        literal(connection.database()),
+        literal(table.as_str()),
+    );
+    let what = format!("cannot read the views on `{table}`");
+    let views: Vec<ViewRow> = connection.rows(&sql, &what).await?;
+    let mut all = true;
+    for view in views {
+        // Without a target the view's own table is described in the same statement.
+        let described = match target_of(&view.create_table_query) {
+            Some((database, name)) => {
+                let sql = format!(
+                    "SELECT engine_full FROM system.tables WHERE database = {} AND name = {}",
+                    literal(database),
+                    literal(name),
+                );
+                connection.text(&sql, &what).await?
+            }
+            None => view.create_table_query,
+        };
+        if window_of(&described) == 0 {
+            all = false;
+            warn!(
+                view = view.name,
+                "a view that fails once cannot be filled again: give its table the setting \
+                 non_replicated_deduplication_window = 10000, and start again"
+            );
+        }
+    }
+    Ok(all)
+}
+
+/// The deduplication window that a description of a table sets.
+fn window_of(described: &str) -> u64 {
+    let (_, value) =
+        described.split_once("non_replicated_deduplication_window = ").unwrap_or_default();
+    let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+    value[..digits].parse().unwrap_or(0)
+}
+
+/// The target in `CREATE MATERIALIZED VIEW db.view TO db.target …`, where it is a plain name.
+fn target_of(create: &str) -> Option<(&str, &str)> {
+    let mut words = create.split_whitespace().skip_while(|word| *word != "TO").skip(1);
+    let (database, name) = words.next()?.split_once('.')?;
+    let plain = |part: &str| part.chars().all(|c| c.is_alphanumeric() || c == '_');
+    (plain(database) && plain(name)).then_some((database, name))
 }
 
 async fn check_current_table(connection: &Connection, table: &TableName) -> Result<()> {
@@ -238,6 +292,22 @@ mod tests {
         assert_eq!(setting_of(full, "replicated_deduplication_window"), Some(5));
         assert_eq!(setting_of(full, "window"), None);
         assert_eq!(setting_of("MergeTree ORDER BY ts", "window"), None);
+    }
+
+    #[test]
+    fn a_window_is_read_from_a_description() {
+        let view = "CREATE MATERIALIZED VIEW v ENGINE = MergeTree SETTINGS \
+                    non_replicated_deduplication_window = 10000 AS SELECT 1";
+        assert_eq!((window_of(view), window_of("ENGINE = Null")), (10_000, 0));
+    }
+
+    #[test]
+    fn the_target_of_a_view_is_read_where_it_is_plain() {
+        let target =
+            target_of("CREATE MATERIALIZED VIEW d.v TO d.t (`a` String) AS SELECT a FROM d.x");
+        assert_eq!(target, Some(("d", "t")));
+        assert_eq!(target_of("CREATE MATERIALIZED VIEW d.v (`a` String) ENGINE = Log"), None);
+        assert_eq!(target_of("CREATE MATERIALIZED VIEW d.v TO d.`a b` AS SELECT 1"), None);
     }
 
     #[test]

@@ -4,22 +4,24 @@
 //! current state carry a version and go in without one: a token would only stand in the way of
 //! writing them again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use serde::Deserialize;
 use tailwater_core::position::{Epoch, LaneId, Seq};
-use tailwater_core::rows::{Block, Layout, Rejection, Rows};
+use tailwater_core::rows::{Block, Ending, Layout, Namespace, Rejection, Rows};
+use tailwater_core::scope::Scope;
 use tailwater_core::sql::literal;
 use tailwater_core::table::{self, RowsOf, TableName};
 use tailwater_core::{Error, ErrorKind, Result};
 use tailwater_pipeline::clock;
-use tailwater_pipeline::write_ahead::{self, Declared, Planned, ReadBack, Target};
+use tailwater_pipeline::write_ahead::{self, Declared, Planned, ReadBack, Round, Target};
+use tokio::sync::Mutex;
 use tracing::{info, warn};
 
 use crate::Connection;
-use crate::schema::Facts;
+use crate::schema::{self, Facts};
 
 /// The rows of one part.
 #[derive(Debug)]
@@ -37,7 +39,10 @@ pub struct Tables {
     connection: Connection,
     pipeline: String,
     layout: Layout,
+    scopes: Vec<Scope>,
     facts: Facts,
+    /// The current-state tables that are known to be there, and whose they are.
+    made: Mutex<HashMap<TableName, Namespace>>,
 }
 
 /// Settings of every insert, whatever the user's profile says.
@@ -59,8 +64,19 @@ const QUIESCE_PAUSE: Duration = Duration::from_millis(50);
 
 impl Tables {
     /// Tables behind a connection, already prepared.
-    pub fn new(connection: Connection, pipeline: String, layout: Layout, facts: Facts) -> Self {
-        Self { connection, pipeline, layout, facts }
+    pub fn new(
+        connection: Connection,
+        pipeline: String,
+        layout: Layout,
+        scopes: Vec<Scope>,
+        facts: Facts,
+    ) -> Self {
+        Self { connection, pipeline, layout, scopes, facts, made: Mutex::default() }
+    }
+
+    /// Where the rows go.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// Names a Range to the server, in `system.processes` and in tokens.
@@ -83,6 +99,11 @@ impl Tables {
         let what = format!("cannot insert {} rows into `{}`", block.rows, block.table);
         self.connection.insert(&sql, &settings, &block.bytes, &what).await
     }
+}
+
+/// What a round adds to a token: nothing at first, then `~1`, `~2` and so on.
+fn of_round(round: Round) -> String {
+    if round == 0 { String::new() } else { format!("~{round}") }
 }
 
 #[derive(Debug, Deserialize)]
@@ -121,7 +142,14 @@ impl Target for Tables {
 
     async fn upsert(&self, declared: Declared<'_>, body: &PartRows) -> Result<()> {
         let range = self.name(declared);
-        try_join_all(body.0.upsert.iter().map(|block| self.insert(block, &range, None))).await?;
+        try_join_all(body.0.upsert.iter().map(async |(namespace, block)| {
+            self.current(namespace).await?;
+            self.insert(block, &range, None).await
+        }))
+        .await?;
+        for ending in &body.0.endings {
+            self.end(declared, ending).await?;
+        }
         Ok(())
     }
 
@@ -134,13 +162,13 @@ impl Target for Tables {
         let rebuilt;
         let (blocks, suffix) = match block {
             write_ahead::Block::Whole => (&body.0.append, String::new()),
-            write_ahead::Block::Missing(rows, repair) => {
+            write_ahead::Block::Missing(rows, round) => {
                 rebuilt = body.0.only(&self.layout, rows)?;
-                (&rebuilt, format!("~{repair}"))
+                (&rebuilt, of_round(round))
             }
-            write_ahead::Block::Cut(rows, path) => {
+            write_ahead::Block::Cut(rows, path, round) => {
                 rebuilt = body.0.only(&self.layout, rows)?;
-                (&rebuilt, format!(".{path}"))
+                (&rebuilt, format!(".{path}{}", of_round(round)))
             }
         };
         for block in blocks {
@@ -155,12 +183,13 @@ impl Target for Tables {
         body: &PartRows,
         seq: Seq,
         refusal: &Error,
+        round: Round,
     ) -> Result<()> {
         let cause = std::error::Error::source(refusal).map_or(String::new(), ToString::to_string);
         warn!(stream = %declared.lane, %seq, "rejected: see the dead letters");
         let why = Rejection { reason: "refused", error: cause };
         let block = body.0.dead_letter(&self.layout, seq, &why)?;
-        self.insert_once(declared, &block, &format!("!{seq}")).await
+        self.insert_once(declared, &block, &format!("!{seq}{}", of_round(round))).await
     }
 
     async fn quiesce(&self, declared: Declared<'_>) -> Result<()> {
@@ -183,7 +212,6 @@ impl Target for Tables {
     async fn read_back(&self, declared: Declared<'_>, body: &PartRows) -> Result<ReadBack> {
         let Declared { lane, epoch, intent, .. } = declared;
         let mut missing: BTreeSet<Seq> = body.0.seqs().collect();
-        let expected = missing.len();
         let range = RowsOf {
             epoch: &epoch.to_string(),
             topic: lane.topic(),
@@ -195,9 +223,10 @@ impl Target for Tables {
         let dead = self.offsets(&self.layout.dead_letters, declared, &range).await?;
         missing.retain(|seq| !rows.contains(seq) && !dead.contains(seq));
         info!(range = %intent.range, stream = %lane, missing = missing.len(), "read back");
-        let token_holds = missing.len() == expected
-            || ((self.facts.has_views || !missing.is_empty()) && self.remembers(&range).await?);
-        Ok(ReadBack { missing, dead, token_holds, has_views: self.facts.has_views })
+        let has_views = self.facts.has_views;
+        let refill = has_views && self.facts.views_deduplicate && missing.is_empty();
+        let token_holds = refill && self.remembers(&range).await?;
+        Ok(ReadBack { missing, dead, token_holds, has_views })
     }
 
     async fn greatest(&self, lane: &LaneId, epoch: Epoch) -> Result<Option<Seq>> {
@@ -206,13 +235,69 @@ impl Target for Tables {
             let sql = table::greatest_offset(self.connection.database(), table, lane, epoch);
             let what = format!("cannot find the last row of `{lane}`");
             let offset = self.connection.text(&sql, &what).await?;
-            greatest = greatest.max(offset.parse().ok().map(Seq));
+            if !offset.is_empty() {
+                let offset = offset.parse().map_err(|error| {
+                    Error::new(ErrorKind::Unreachable, format!("{what}: not a number"))
+                        .with_source(error)
+                })?;
+                greatest = greatest.max(Some(Seq(offset)));
+            }
         }
         Ok(greatest)
     }
 }
 
 impl Tables {
+    /// The current-state table of a collection, made when it is missing.
+    ///
+    /// # Errors
+    /// Those of making it; `Unsuitable` when another collection has the same table.
+    pub async fn current(&self, namespace: &Namespace) -> Result<TableName> {
+        let table = TableName::current(&namespace.db, &namespace.coll);
+        let mut made = self.made.lock().await;
+        match made.get(&table) {
+            Some(owner) if owner == namespace => return Ok(table),
+            Some(owner) => {
+                let Namespace { db, coll } = namespace;
+                return Err(Error::new(
+                    ErrorKind::Unsuitable,
+                    format!(
+                        "`{db}.{coll}` and `{}.{}` would share the table `{table}`",
+                        owner.db, owner.coll
+                    ),
+                )
+                .with_hint("watch them in two runs with two ClickHouse databases"));
+            }
+            None => {}
+        }
+        schema::prepare_current(&self.connection, namespace).await?;
+        made.insert(table.clone(), namespace.clone());
+        made.insert(table.view(), namespace.clone());
+        Ok(table)
+    }
+
+    /// Ends the older rows of a collection that was dropped or renamed; under a new name that is
+    /// watched they live on.
+    async fn end(&self, declared: Declared<'_>, ending: &Ending) -> Result<()> {
+        let database = self.connection.database();
+        let old = self.current(&ending.of).await?;
+        let scope = self.scopes.iter().find(|scope| scope.entry() == declared.lane.topic());
+        if let Some(to) = &ending.renamed_to
+            && scope.is_some_and(|scope| scope.covers(&to.db, &to.coll))
+        {
+            let new = self.current(to).await?;
+            let what = format!("cannot copy `{old}` to `{new}`");
+            // What the new name held before ends first; on equal versions the later row counts, so
+            // it ends just below.
+            let sql = table::end_all(database, &new, ending.version - 1);
+            self.connection.execute(&sql, &what).await?;
+            let sql = table::copy_all(database, &old, &new, ending.version);
+            self.connection.execute(&sql, &what).await?;
+        }
+        let sql = table::end_all(database, &old, ending.version);
+        self.connection.execute(&sql, &format!("cannot end the rows of `{old}`")).await
+    }
+
     /// The events of a Range that one table has.
     async fn offsets(
         &self,
@@ -247,6 +332,7 @@ impl Tables {
         let sql = table::blocks_since(self.connection.database(), records, range);
         let what = format!("cannot count the blocks of `{records}`");
         let blocks: u64 = self.connection.text(&sql, &what).await?.parse().unwrap_or(u64::MAX);
-        Ok(blocks < self.facts.window)
+        // Half of it: other lanes go on inserting while the block is on its way.
+        Ok(blocks < self.facts.window / 2)
     }
 }

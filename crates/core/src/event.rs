@@ -20,6 +20,8 @@ pub struct ChangeEvent {
     operation_type: Span,
     db: Span,
     coll: Span,
+    to_db: Span,
+    to_coll: Span,
     document_key: Span,
     full_document: Span,
     before: Span,
@@ -63,6 +65,8 @@ impl ChangeEvent {
             operation_type: Span::default(),
             db: Span::default(),
             coll: Span::default(),
+            to_db: Span::default(),
+            to_coll: Span::default(),
             document_key: Span::default(),
             full_document: Span::default(),
             before: Span::default(),
@@ -90,14 +94,10 @@ impl ChangeEvent {
                 }
                 (b"wallTime", Value::DateTime(millis)) => event.wall_time = Some(Millis(millis)),
                 (b"ns", Value::Document(ns)) => {
-                    for element in ns.elements() {
-                        let element = element.map_err(malformed)?;
-                        match (element.key, element.value) {
-                            (b"db", Value::String(text)) => event.db = Span::of(text, whole),
-                            (b"coll", Value::String(text)) => event.coll = Span::of(text, whole),
-                            _ => {}
-                        }
-                    }
+                    (event.db, event.coll) = namespace(ns, whole).map_err(malformed)?;
+                }
+                (b"to", Value::Document(to)) => {
+                    (event.to_db, event.to_coll) = namespace(to, whole).map_err(malformed)?;
                 }
                 (b"documentKey", Value::Document(key)) => {
                     event.document_key = Span::of(key.as_bytes(), whole)
@@ -167,6 +167,11 @@ impl ChangeEvent {
         self.slice(self.coll)
     }
 
+    /// The new database and collection of a `rename`; empty otherwise.
+    pub fn renamed_to(&self) -> (&[u8], &[u8]) {
+        (self.slice(self.to_db), self.slice(self.to_coll))
+    }
+
     /// The document key; `None` for events that concern no document.
     pub fn document_key(&self) -> Option<Doc<'_>> {
         self.inner(self.document_key)
@@ -224,6 +229,20 @@ impl ChangeEvent {
             false => Doc::new(self.slice(span)).ok(),
         }
     }
+}
+
+/// The database and the collection of a namespace.
+fn namespace(ns: Doc<'_>, whole: &[u8]) -> Result<(Span, Span), BsonError> {
+    let (mut db, mut coll) = (Span::default(), Span::default());
+    for element in ns.elements() {
+        let element = element?;
+        match (element.key, element.value) {
+            (b"db", Value::String(text)) => db = Span::of(text, whole),
+            (b"coll", Value::String(text)) => coll = Span::of(text, whole),
+            _ => {}
+        }
+    }
+    Ok((db, coll))
 }
 
 fn malformed(why: &str) -> Error {

@@ -13,6 +13,7 @@ pub mod json_column;
 pub mod native;
 pub mod position;
 pub mod rows;
+pub mod scope;
 pub mod sql;
 pub mod table;
 pub mod token;

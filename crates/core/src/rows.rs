@@ -13,12 +13,34 @@ use std::hash::Hasher as _;
 use bytes::Bytes;
 use twox_hash::XxHash64;
 
+use crate::bson::{BsonError, Doc};
 use crate::event::ChangeEvent;
+use crate::json_column::text::{self, JsonText};
 use crate::json_column::{Dates, JsonColumn};
 use crate::native::{self, DateTime64, Numbers, Strings};
 use crate::position::{Epoch, LaneId, Millis, Plan, Seq};
 use crate::table::{self, TableName};
 use crate::{Error, ErrorKind, Result, doc_id, ejson};
+
+/// A database and a collection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Namespace {
+    /// The database.
+    pub db: String,
+    /// The collection.
+    pub coll: String,
+}
+
+/// A collection was dropped, or renamed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// The collection that ended.
+    pub of: Namespace,
+    /// Under which name its documents live on.
+    pub renamed_to: Option<Namespace>,
+    /// Older rows end with it.
+    pub version: u128,
+}
 
 /// Where rows go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,8 +80,10 @@ pub struct Rows {
     pub plan: Plan,
     /// Rows that must come once.
     pub append: Vec<Block>,
-    /// Rows of which a version tells which one counts.
-    pub upsert: Vec<Block>,
+    /// Rows of the current state, by namespace; their version tells which one counts.
+    pub upsert: Vec<(Namespace, Block)>,
+    /// Ends of whole collections, to be applied behind those rows, in order.
+    pub endings: Vec<Ending>,
     origin: Origin,
 }
 
@@ -86,8 +110,8 @@ impl Rows {
         let origin = Origin { lane, epoch, first, events };
         let append = origin.append(layout, |_| true)?;
         let plan = origin.plan(&append);
-        let upsert = origin.upsert()?;
-        Ok(Self { plan, append, upsert, origin })
+        let (upsert, endings) = (origin.upsert()?, origin.endings()?);
+        Ok(Self { plan, append, upsert, endings, origin })
     }
 
     /// Encodes once more just the event table's rows of these events.
@@ -142,16 +166,15 @@ impl Origin {
     }
 
     fn append(&self, layout: &Layout, keep: impl Fn(Seq) -> bool) -> Result<Vec<Block>> {
+        let kept = || self.numbered().filter(|(seq, event)| has_row(event) && keep(*seq));
         let mut records = Records::new(self);
-        for (seq, event) in self.numbered() {
-            if has_row(event) && keep(seq) {
-                records.push(seq, event)?;
-            }
+        for (seq, event) in kept() {
+            records.push(seq, event)?;
         }
         if records.rows == 0 {
             return Ok(Vec::new());
         }
-        Ok(vec![records.finish(layout)?])
+        Ok(vec![records.finish(layout, kept().map(|(_, event)| event))?])
     }
 
     fn dead_letter(
@@ -200,19 +223,44 @@ impl Origin {
         block(layout.dead_letters.clone(), table::DEAD_LETTER_COLUMNS, &columns, 1)
     }
 
-    fn upsert(&self) -> Result<Vec<Block>> {
+    fn upsert(&self) -> Result<Vec<(Namespace, Block)>> {
         let mut tables: BTreeMap<(&[u8], &[u8]), Current> = BTreeMap::new();
-        for event in &self.events {
-            if event.document_key().is_none() || event.is_superseded() {
-                continue;
-            }
+        let current = || {
+            self.events
+                .iter()
+                .filter(|event| event.document_key().is_some() && !event.is_superseded())
+        };
+        for event in current() {
             let table = tables.entry((event.db(), event.coll())).or_default();
             table.push(event, self.lane.partition())?;
         }
         tables
             .into_iter()
-            .map(|((db, coll), rows)| rows.finish(TableName::current(text(db)?, text(coll)?)))
+            .map(|((db, coll), rows)| {
+                let namespace = namespace(db, coll)?;
+                let table = TableName::current(&namespace.db, &namespace.coll);
+                let events = current().filter(|event| (event.db(), event.coll()) == (db, coll));
+                Ok((namespace, rows.finish(table, events)?))
+            })
             .collect()
+    }
+
+    /// `dropDatabase` ends nothing: the server drops each collection before it.
+    fn endings(&self) -> Result<Vec<Ending>> {
+        let mut endings = Vec::new();
+        for event in &self.events {
+            let renamed_to = match event.operation_type() {
+                b"drop" => None,
+                b"rename" => {
+                    let (db, coll) = event.renamed_to();
+                    Some(namespace(db, coll)?)
+                }
+                _ => continue,
+            };
+            let of = namespace(event.db(), event.coll())?;
+            endings.push(Ending { of, renamed_to, version: event.version() });
+        }
+        Ok(endings)
     }
 }
 
@@ -283,12 +331,7 @@ impl Records {
         self.tags.begin_row();
         self.tags.end_row();
         self.attrs.begin_row();
-        let image = if event.operation_type() == b"delete" {
-            event.before()
-        } else {
-            event.full_document()
-        };
-        if let Some(image) = image {
+        if let Some(image) = last_image(event) {
             self.attrs.scalars(image).map_err(malformed)?;
         }
         self.attrs.end_row();
@@ -316,7 +359,16 @@ impl Records {
         Ok(())
     }
 
-    fn finish(self, layout: &Layout) -> Result<Block> {
+    fn finish<'e>(
+        mut self,
+        layout: &Layout,
+        events: impl Iterator<Item = &'e ChangeEvent>,
+    ) -> Result<Block> {
+        let text = match self.attrs.is_too_wide() {
+            true => Some(as_text(events, last_image, text::scalars)?),
+            false => None,
+        };
+        let attrs: &dyn native::Column = text.as_ref().map_or(&self.attrs, |text| text);
         let columns: [&dyn native::Column; 18] = [
             &self.ts,
             &self.event_type,
@@ -325,7 +377,7 @@ impl Records {
             &self.ns_coll,
             &self.idempotency_key,
             &self.tags,
-            &self.attrs,
+            attrs,
             &self.doc_id,
             &self.op,
             &self.version,
@@ -339,6 +391,25 @@ impl Records {
         ];
         block(layout.records.clone(), table::RECORD_COLUMNS, &columns, self.rows)
     }
+}
+
+/// The document as it was left, or as it was before it was deleted.
+fn last_image(event: &ChangeEvent) -> Option<Doc<'_>> {
+    if event.operation_type() == b"delete" { event.before() } else { event.full_document() }
+}
+
+/// A JSON column that is too wide for its own form.
+fn as_text<'e>(
+    events: impl Iterator<Item = &'e ChangeEvent>,
+    image: impl Fn(&ChangeEvent) -> Option<Doc<'_>>,
+    write: impl Fn(Doc<'_>, &mut Vec<u8>) -> Result<(), BsonError>,
+) -> Result<JsonText> {
+    let mut column = JsonText::default();
+    for event in events {
+        let image = image(event).unwrap_or(Doc::EMPTY);
+        column.push_with(image, &write).map_err(|error| malformed(event).with_source(error))?;
+    }
+    Ok(column)
 }
 
 fn idempotency_key(event: &ChangeEvent, doc_id: &[u8], out: &mut Vec<u8>) {
@@ -416,10 +487,19 @@ impl Current {
         Ok(())
     }
 
-    fn finish(self, table: TableName) -> Result<Block> {
+    fn finish<'e>(
+        mut self,
+        table: TableName,
+        events: impl Iterator<Item = &'e ChangeEvent>,
+    ) -> Result<Block> {
+        let text = match self.doc.is_too_wide() {
+            true => Some(as_text(events, ChangeEvent::full_document, text::document)?),
+            false => None,
+        };
+        let doc: &dyn native::Column = text.as_ref().map_or(&self.doc, |text| text);
         let columns: [&dyn native::Column; 7] = [
             &self.id,
-            &self.doc,
+            doc,
             &self.bson,
             &self.hash,
             &self.version,
@@ -441,10 +521,13 @@ fn block(
     Ok(Block { table, columns, rows, bytes: native::encode(&named)?.into() })
 }
 
-fn text(name: &[u8]) -> Result<&str> {
-    std::str::from_utf8(name).map_err(|error| {
-        Error::new(ErrorKind::Refused, "a namespace is not UTF-8").with_source(error)
-    })
+fn namespace(db: &[u8], coll: &[u8]) -> Result<Namespace> {
+    let text = |name: &[u8]| {
+        std::str::from_utf8(name).map(str::to_owned).map_err(|error| {
+            Error::new(ErrorKind::Refused, "a namespace is not UTF-8").with_source(error)
+        })
+    };
+    Ok(Namespace { db: text(db)?, coll: text(coll)? })
 }
 
 /// Names the event by its time alone: its values stay out of messages.

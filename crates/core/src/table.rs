@@ -220,6 +220,31 @@ pub fn add_column(database: &str, table: &TableName, column: Column) -> String {
     )
 }
 
+/// Writes a tombstone for every document of a current-state table that is older than `version`.
+pub fn end_all(database: &str, table: &TableName, version: u128) -> String {
+    let table = format!("{}.{}", identifier(database), identifier(table.as_str()));
+    format!(
+        "INSERT INTO {table} (_id, doc, _bson, _hash, _version, _is_deleted, _partition) \
+         SELECT _id, CAST('{{}}', 'JSON'), '', 0, toUInt128('{version}'), 1, _partition FROM \
+         (SELECT _id, _version, _is_deleted, _partition FROM {table} \
+         ORDER BY _id, _version DESC LIMIT 1 BY _id) \
+         WHERE _is_deleted = 0 AND _version < toUInt128('{version}')",
+    )
+}
+
+/// Copies what one current-state table held before `version` into another, as of `version`.
+pub fn copy_all(database: &str, from: &TableName, to: &TableName, version: u128) -> String {
+    let name =
+        |table: &TableName| format!("{}.{}", identifier(database), identifier(table.as_str()));
+    let (from, to) = (name(from), name(to));
+    format!(
+        "INSERT INTO {to} (_id, doc, _bson, _hash, _version, _is_deleted, _partition) \
+         SELECT _id, doc, _bson, _hash, toUInt128('{version}'), 0, _partition FROM \
+         (SELECT * FROM {from} WHERE _version < toUInt128('{version}') \
+         ORDER BY _id, _version DESC LIMIT 1 BY _id) WHERE _is_deleted = 0",
+    )
+}
+
 /// An insert of Native blocks into the named columns.
 pub fn insert(database: &str, table: &TableName, columns: &[Column]) -> String {
     let names: Vec<String> = columns.iter().map(|(name, _)| identifier(name)).collect();

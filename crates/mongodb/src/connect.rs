@@ -6,9 +6,11 @@ use std::time::Duration;
 use bson::{Document, Timestamp, doc};
 use mongodb::Client;
 use mongodb::options::{ClientOptions, ReadConcern};
+use tailwater_core::position::{Position, Seq};
 use tailwater_core::{Error, ErrorKind, Result};
 use tracing::info;
 
+use crate::bookmark::Bookmark;
 use crate::classify::{Phase, STANDALONE_HINT, classify};
 use crate::streams::Start;
 
@@ -22,12 +24,12 @@ pub struct Server {
 pub const DEFAULT_FIRST_CONNECTION: Duration = Duration::from_secs(30);
 
 impl Server {
-    /// Connects, and checks that change streams are to be had.
+    /// Connects, with room for so many streams, and checks that change streams are to be had.
     ///
     /// # Errors
     /// `Config` for a URI that cannot be used, `Unreachable` after `patience`, `Unauthorized`,
     /// and `Unsuitable` for a standalone server, with the lines that make it a replica set.
-    pub async fn connect(uri: &str, patience: Duration) -> Result<Self> {
+    pub async fn connect(uri: &str, streams: usize, patience: Duration) -> Result<Self> {
         let mut options = ClientOptions::parse(uri).await.map_err(|error| {
             Error::new(ErrorKind::Config, "cannot use the MongoDB connection string")
                 .with_source(without_credentials(error.kind.to_string(), uri))
@@ -40,6 +42,9 @@ impl Server {
         let hosts = hosts.join(",");
         options.app_name.get_or_insert_with(|| "tailwater".to_owned());
         options.server_selection_timeout.get_or_insert(patience);
+        // A quiet stream holds a connection while the server waits for news.
+        let connections = u32::try_from(streams).unwrap_or(u32::MAX).saturating_add(8);
+        options.max_pool_size = Some(options.max_pool_size.unwrap_or(0).max(connections));
         options.connect_timeout.get_or_insert(Duration::from_secs(10));
         // What a change stream reads is committed by a majority, whatever the URI says.
         options.read_concern = Some(ReadConcern::majority());
@@ -66,16 +71,17 @@ impl Server {
         Ok(server)
     }
 
-    /// The time at which streams without a checkpoint begin.
+    /// Where streams without a checkpoint begin.
     ///
     /// # Errors
     /// Those of asking the server; `Unsuitable` when it cannot tell.
-    pub async fn resolve(&self, start: Start) -> Result<Timestamp> {
-        match start {
-            Start::Now => self.now().await,
-            Start::Oldest => self.oldest().await,
-            Start::At(seconds) => Ok(Timestamp { time: seconds, increment: 0 }),
-        }
+    pub async fn origin(&self, start: Start) -> Result<Position> {
+        let time = match start {
+            Start::Now => self.now().await?,
+            Start::Oldest => self.oldest().await?,
+            Start::At(seconds) => Timestamp { time: seconds, increment: 0 },
+        };
+        Ok(Position { seq: Seq::ZERO, cursor: Bookmark::At(time).encode() })
     }
 
     /// The moment just behind everything that has happened so far.
@@ -122,8 +128,9 @@ fn without_credentials(mut text: String, uri: &str) -> String {
     else {
         return text;
     };
-    let mut parts: Vec<&str> = credentials.split([':', '@', '/', '?', '#']).collect();
-    parts.push(credentials);
+    let password = credentials.split_once(':').map_or(credentials, |(_, password)| password);
+    let mut parts: Vec<&str> = password.split([':', '@', '/', '?', '#']).collect();
+    parts.extend([credentials, password]);
     parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
     for part in parts.into_iter().filter(|part| !part.is_empty()) {
         text = text.replace(part, "…");
@@ -145,7 +152,7 @@ mod tests {
             "mongodb://me:hunter2@host:99999/?x=1",
             "hunter2",
         ] {
-            let error = Server::connect(uri, Duration::from_secs(1)).await.unwrap_err();
+            let error = Server::connect(uri, 1, Duration::from_secs(1)).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{uri}");
             let cause = std::error::Error::source(&error).unwrap().to_string();
             for secret in ["hunter2", "hunt", "er2"] {

@@ -15,4 +15,4 @@ mod reader;
 pub mod streams;
 
 pub use connect::Server;
-pub use streams::{Events, Start, Streams, Watch};
+pub use streams::{Events, Start, Streams};

@@ -12,6 +12,7 @@ use mongodb::raw_batch_cursor::RawBatchCursor;
 use tailwater_core::bson::{Doc, Value};
 use tailwater_core::event::ChangeEvent;
 use tailwater_core::position::LaneId;
+use tailwater_core::scope::{self, Scope};
 use tailwater_core::{Action, Error, ErrorKind, Result};
 use tailwater_pipeline::budget::{Budget, Share};
 use tailwater_pipeline::retry::Backoff;
@@ -21,7 +22,6 @@ use tracing::{info, warn};
 use crate::Server;
 use crate::bookmark::Bookmark;
 use crate::classify::{Phase, classify};
-use crate::streams::Watch;
 
 /// How long the server holds a getMore open while nothing happens.
 const MAX_AWAIT: Duration = Duration::from_secs(1);
@@ -47,7 +47,7 @@ pub(crate) struct Reply {
 pub(crate) struct Reader {
     pub(crate) server: Server,
     pub(crate) lane: LaneId,
-    pub(crate) watch: Watch,
+    pub(crate) scope: Scope,
     pub(crate) budget: Budget,
     pub(crate) vitals: Vitals,
     at: Bookmark,
@@ -67,12 +67,12 @@ impl Reader {
     pub(crate) fn new(
         server: Server,
         lane: LaneId,
-        watch: Watch,
+        scope: Scope,
         at: Bookmark,
         budget: Budget,
         vitals: Vitals,
     ) -> Self {
-        Self { server, lane, watch, budget, vitals, at, cursor: None, backoff: Backoff::new() }
+        Self { server, lane, scope, budget, vitals, at, cursor: None, backoff: Backoff::new() }
     }
 
     /// The next reply, however long the server is away.
@@ -107,7 +107,7 @@ impl Reader {
     async fn try_next(&mut self) -> Result<Option<Reply>> {
         let cursor = match self.cursor.take() {
             Some(cursor) => cursor,
-            None => open(&self.server, &self.lane, &self.watch, &self.at).await?,
+            None => open(&self.server, &self.lane, &self.scope, &self.at).await?,
         };
         let cursor = &mut self.cursor.insert(cursor).0;
         let next = tokio::time::timeout(SILENCE, cursor.next()).await.map_err(|_| {
@@ -136,21 +136,51 @@ impl Reader {
     }
 }
 
-/// Opens the change stream of `watch` at a bookmark.
-async fn open(server: &Server, lane: &LaneId, watch: &Watch, at: &Bookmark) -> Result<Cursor> {
-    let mut options = doc! { "fullDocument": "updateLookup" };
+/// Opens the change stream of a scope at a bookmark.
+async fn open(server: &Server, lane: &LaneId, scope: &Scope, at: &Bookmark) -> Result<Cursor> {
+    let mut options = doc! { "fullDocument": "updateLookup", "showExpandedEvents": true };
     at.apply(&mut options)?;
-    let cursor = server
-        .client
-        .database(&watch.db)
-        .collection::<Document>(&watch.coll)
-        .aggregate([doc! { "$changeStream": options }])
-        .max_await_time(MAX_AWAIT)
-        .batch()
-        .await;
+    if *scope == Scope::Deployment {
+        options.insert("allChangesForCluster", true);
+    }
+    let mut pipeline = vec![doc! { "$changeStream": options }];
+    pipeline.extend(filter(scope));
+    let database = |name: &str| server.client.database(name);
+    let cursor = match scope {
+        Scope::Collection { db, coll } => {
+            let collection = database(db).collection::<Document>(coll);
+            collection.aggregate(pipeline).max_await_time(MAX_AWAIT).batch().await
+        }
+        Scope::Pattern { db, .. } if !scope::is_pattern(db) => {
+            database(db).aggregate(pipeline).max_await_time(MAX_AWAIT).batch().await
+        }
+        Scope::Database(db) => {
+            database(db).aggregate(pipeline).max_await_time(MAX_AWAIT).batch().await
+        }
+        Scope::Pattern { .. } | Scope::Deployment => {
+            database("admin").aggregate(pipeline).max_await_time(MAX_AWAIT).batch().await
+        }
+    };
     cursor.map(Cursor).map_err(|error| {
         classify(&error, Phase::Open, &format!("cannot open the change stream of `{lane}`"))
     })
+}
+
+/// The `$match` of a pattern: its collections, what is renamed into them, and what ends databases
+/// and streams. Only namespace and kind are matched: the server runs the pipeline again when it
+/// resumes, and must find the token's own event.
+fn filter(scope: &Scope) -> Option<Document> {
+    let Scope::Pattern { db, coll } = scope else { return None };
+    let regex = |pattern: &str| bson::Regex {
+        pattern: scope::to_regex(pattern).try_into().expect("a name holds no zero byte"),
+        options: bson::raw::cstr!("").to_owned(),
+    };
+    Some(doc! { "$match": { "$or": [
+        { "ns.db": regex(db), "ns.coll": regex(coll) },
+        { "to.db": regex(db), "to.coll": regex(coll) },
+        { "ns.db": regex(db), "operationType": "dropDatabase" },
+        { "operationType": "invalidate" },
+    ] } })
 }
 
 /// Takes a reply apart: its events, and the token behind them.

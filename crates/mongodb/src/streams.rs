@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bson::Timestamp;
 use tailwater_core::event::ChangeEvent;
 use tailwater_core::position::{Epoch, LaneId, Position, Seq, SeqRange};
+use tailwater_core::scope::Scope;
 use tailwater_core::{Error, ErrorKind, Result};
 use tailwater_pipeline::budget::Budget;
 use tailwater_pipeline::vitals::Vitals;
@@ -22,35 +23,6 @@ use crate::reader::{Reader, Reply};
 
 /// The events of one part, in order.
 pub type Events = Vec<ChangeEvent>;
-
-/// What one stream watches: a collection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watch {
-    /// The database.
-    pub db: String,
-    /// The collection.
-    pub coll: String,
-}
-
-impl Watch {
-    /// Reads `db.coll`. The database ends at the first dot.
-    ///
-    /// # Errors
-    /// `Config` when there is no dot, or nothing on one side of it.
-    pub fn parse(entry: &str) -> Result<Self> {
-        match entry.split_once('.') {
-            Some((db, coll)) if !db.is_empty() && !coll.is_empty() => {
-                Ok(Self { db: db.to_owned(), coll: coll.to_owned() })
-            }
-            _ => Err(Error::new(ErrorKind::Config, format!("`{entry}` names no collection"))
-                .with_hint("write the database, a dot and the collection: `ingest.files`")),
-        }
-    }
-
-    fn lane(&self) -> LaneId {
-        LaneId::stream(&format!("{}.{}", self.db, self.coll))
-    }
-}
 
 /// Where a stream begins that has no checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +44,6 @@ const CHANNEL: usize = 64;
 #[derive(Debug)]
 pub struct Streams {
     server: Server,
-    start: Timestamp,
     budget: Budget,
     vitals: Vitals,
     lanes: Vec<Lane>,
@@ -84,7 +55,7 @@ pub struct Streams {
 #[derive(Debug)]
 struct Lane {
     id: LaneId,
-    watch: Watch,
+    scope: Scope,
     epoch: Epoch,
     seq: Seq,
     at: Bookmark,
@@ -103,18 +74,12 @@ struct Heard {
 }
 
 impl Streams {
-    /// One stream for each thing to watch; those without a checkpoint begin at `start`.
-    pub fn new(
-        server: Server,
-        watches: Vec<Watch>,
-        start: Timestamp,
-        budget: Budget,
-        vitals: Vitals,
-    ) -> Self {
+    /// One stream for each thing to watch.
+    pub fn new(server: Server, scopes: Vec<Scope>, budget: Budget, vitals: Vitals) -> Self {
         let (sender, inbox) = mpsc::channel(CHANNEL);
-        let lanes = watches.into_iter().map(|watch| Lane {
-            id: watch.lane(),
-            watch,
+        let lanes = scopes.into_iter().map(|scope| Lane {
+            id: LaneId::stream(&scope.entry()),
+            scope,
             epoch: Epoch::new([0; 16]),
             seq: Seq::ZERO,
             at: Bookmark::At(Timestamp { time: 0, increment: 0 }),
@@ -122,8 +87,11 @@ impl Streams {
             reader: None,
             heartbeat_due: Instant::now() + HEARTBEAT,
         });
-        let lanes = lanes.collect();
-        Self { server, start, budget, vitals, lanes, announced: false, sender, inbox }
+        let lanes: Vec<Lane> = lanes.collect();
+        for lane in &lanes {
+            vitals.expect(&lane.id);
+        }
+        Self { server, budget, vitals, lanes, announced: false, sender, inbox }
     }
 
     fn lane(&self, id: &LaneId) -> Result<usize> {
@@ -137,7 +105,7 @@ impl Streams {
         Reader::new(
             self.server.clone(),
             lane.id.clone(),
-            lane.watch.clone(),
+            lane.scope.clone(),
             lane.at.clone(),
             self.budget.clone(),
             self.vitals.clone(),
@@ -236,10 +204,6 @@ impl Source for Streams {
         Ok(Read::Batch(Batch { parts: parts.into_iter().flatten().collect() }))
     }
 
-    async fn origin(&mut self, _lane: &LaneId) -> Result<Position> {
-        Ok(Position { seq: Seq::ZERO, cursor: Bookmark::At(self.start).encode() })
-    }
-
     fn seek(&mut self, lane: &LaneId, epoch: Epoch, position: &Position) -> Result<()> {
         let index = self.lane(lane)?;
         let lane = &mut self.lanes[index];
@@ -255,7 +219,18 @@ impl Source for Streams {
 
     async fn read_exactly(&mut self, lane: &LaneId, range: SeqRange) -> Result<Part<Events>> {
         let index = self.lane(lane)?;
-        let mut reader = self.reader(&self.lanes[index]);
+        // The part is alone in the process now, and must fit whatever the looked-up documents have
+        // grown to: a shared budget could wait for what only this part gives back. What lies behind
+        // the Range will be read, and counted, again.
+        let lane = &self.lanes[index];
+        let mut reader = Reader::new(
+            self.server.clone(),
+            lane.id.clone(),
+            lane.scope.clone(),
+            lane.at.clone(),
+            Budget::new(usize::MAX),
+            Vitals::default(),
+        );
         let lane = &mut self.lanes[index];
         if lane.seq != range.first {
             let what = format!("`{}` is at {}, cannot read {range}", lane.id, lane.seq);
@@ -274,6 +249,7 @@ impl Source for Streams {
         })?;
         lane.at = Bookmark::After(token);
         lane.seq = range.last.plus(1);
+        self.vitals.heard(&lane.id, range.count());
         part.next = lane.position();
         Ok(part)
     }
@@ -292,20 +268,6 @@ impl Lane {
             next: self.position(),
             body,
             held: Vec::new(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_collection_is_named_with_its_database() {
-        let watch = Watch::parse("ingest.files.2024").unwrap();
-        assert_eq!((watch.db.as_str(), watch.coll.as_str()), ("ingest", "files.2024"));
-        for wrong in ["files", ".files", "ingest.", ""] {
-            assert_eq!(Watch::parse(wrong).unwrap_err().kind(), ErrorKind::Config, "{wrong}");
         }
     }
 }

@@ -91,9 +91,6 @@ pub trait Source: Send {
         limits: &BatchLimits,
     ) -> impl Future<Output = Result<Read<Self::Body>>> + Send;
 
-    /// Where a lane begins that has no checkpoint.
-    fn origin(&mut self, lane: &LaneId) -> impl Future<Output = Result<Position>> + Send;
-
     /// Goes on with `lane` from `position`.
     fn seek(&mut self, lane: &LaneId, epoch: Epoch, position: &Position) -> Result<()>;
 
@@ -121,15 +118,8 @@ pub trait Delivery: Send {
     /// What is delivered.
     type Body: Send + 'static;
 
-    /// Takes over a lane, and tells how far it is; `None` when it never began.
-    fn claim(&mut self, lane: &LaneId) -> impl Future<Output = Result<Option<Checkpoint>>> + Send;
-
-    /// Begins a lane at `position`. Durable on return.
-    fn begin(
-        &mut self,
-        lane: &LaneId,
-        position: Position,
-    ) -> impl Future<Output = Result<Checkpoint>> + Send;
+    /// Takes over a lane that has begun, and tells how far it is.
+    fn claim(&mut self, lane: &LaneId) -> impl Future<Output = Result<Checkpoint>> + Send;
 
     /// Finishes the Range that was pending when the lane was claimed.
     ///

@@ -53,7 +53,9 @@ pub async fn patiently<T, F: Future<Output = Result<T>>>(
     loop {
         match operation().await {
             Err(error) if error.kind().action() == Action::Retry && Instant::now() < deadline => {
-                tracing::debug!(%error, "trying again");
+                if backoff.attempts().is_multiple_of(10) {
+                    tracing::warn!(%error, "trying again");
+                }
             }
             result => return result,
         }

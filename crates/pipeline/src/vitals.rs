@@ -35,6 +35,11 @@ pub struct Pulse {
 pub const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 
 impl Vitals {
+    /// A lane that is to be heard of.
+    pub fn expect(&self, lane: &LaneId) {
+        self.update(lane, |_| {});
+    }
+
     /// The source answered, with `events` of them.
     pub fn heard(&self, lane: &LaneId, events: u64) {
         self.update(lane, |pulse| {

@@ -74,7 +74,7 @@ where
     delivery.settle().await
 }
 
-/// Brings one lane to where it goes on: finishes what was pending, or begins anew.
+/// Brings one lane to where it goes on, and finishes what was pending.
 async fn start<S, T, D>(
     lane: &LaneId,
     source: &mut S,
@@ -86,12 +86,7 @@ where
     T: Transform<In = S::Body>,
     D: Delivery<Body = T::Out>,
 {
-    let Some(checkpoint) = delivery.claim(lane).await? else {
-        let origin = source.origin(lane).await?;
-        let checkpoint = delivery.begin(lane, origin).await?;
-        info!(stream = %lane, epoch = %checkpoint.epoch, "stream begins");
-        return source.seek(lane, checkpoint.epoch, &checkpoint.next);
-    };
+    let checkpoint = delivery.claim(lane).await?;
     info!(stream = %lane, seq = %checkpoint.next.seq, pending = checkpoint.pending.is_some(), "stream goes on");
     source.seek(lane, checkpoint.epoch, &checkpoint.next)?;
     if let Some(intent) = checkpoint.pending {

@@ -56,16 +56,20 @@ pub trait Planned: Send + Sync + 'static {
     fn plan(&self) -> &Plan;
 }
 
-/// A block of a Range, each with a token of its own.
+/// A block of a Range. Its token T names the Range; what a recovery sends in its rounds goes under
+/// T in round 0, under `T~n` in round n.
 #[derive(Debug, Clone, Copy)]
 pub enum Block<'a> {
-    /// The Range as a whole, under its token T.
+    /// The Range as a whole, under T.
     Whole,
-    /// What a read-back found missing, under `T~n`, n from 1 on.
-    Missing(&'a BTreeSet<Seq>, u32),
-    /// Those of the missing rows that lie in one cut of a refused block, under `T.<path>`.
-    Cut(&'a BTreeSet<Seq>, &'a str),
+    /// What a read-back found missing.
+    Missing(&'a BTreeSet<Seq>, Round),
+    /// Those of the missing rows that lie in one cut of a refused block, under the cut's own token.
+    Cut(&'a BTreeSet<Seq>, &'a str, Round),
 }
+
+/// The number of a try within a recovery, from 0 on.
+pub type Round = u32;
 
 /// What a read-back saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +78,7 @@ pub struct ReadBack {
     pub missing: BTreeSet<Seq>,
     /// The events that have a dead letter.
     pub dead: BTreeSet<Seq>,
-    /// The whole block may be sent under T again: none of its rows are there, or they came under T
-    /// and the server surely remembers it.
+    /// The server surely remembers the tokens of the rows that are there.
     pub token_holds: bool,
     /// Views hang on the table. One that failed the first time is filled by the whole block.
     pub has_views: bool,
@@ -113,6 +116,7 @@ pub trait Target: Send + Sync {
         body: &Self::Body,
         seq: Seq,
         refusal: &Error,
+        round: Round,
     ) -> impl Future<Output = Result<()>> + Send;
 
     /// Reads back what of the Range is there.
@@ -151,6 +155,9 @@ struct Guard {
     prove: Seq,
 }
 
+/// More rounds than this without a row more mean that rows cannot be seen, whatever is written.
+const MOST_ROUNDS_IN_VAIN: u32 = 5;
+
 /// Delivers by write-ahead: checkpoints in `C`, rows in `T`.
 #[derive(Debug)]
 pub struct WriteAhead<C, T> {
@@ -163,35 +170,6 @@ pub struct WriteAhead<C, T> {
     guards: BTreeMap<LaneId, Guard>,
     /// Some lane's `next` is further than what is saved.
     unsaved: bool,
-}
-
-/// What a recovery sends next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    /// The whole block, under T.
-    Whole,
-    /// The missing rows in the cuts of the Range's tree, under T.0, T.1 and so on.
-    Cuts,
-    /// The missing rows, under `T~n`.
-    Repair(u32),
-}
-
-/// The next step of a recovery that `tried` a step and then read back; `None` when all is there.
-fn next_step(tried: Option<Step>, seen: &ReadBack, foreign: bool) -> Option<Step> {
-    let repair = match tried {
-        Some(Step::Repair(number)) => Step::Repair(number + 1),
-        _ => Step::Repair(1),
-    };
-    match (seen.missing.is_empty(), tried) {
-        // A view that failed is filled by the block it failed on, even if its rows are there.
-        (true, None) if seen.has_views && seen.token_holds && !foreign && seen.dead.is_empty() => {
-            Some(Step::Whole)
-        }
-        (true, _) => None,
-        (false, None) if !seen.dead.is_empty() => Some(Step::Cuts),
-        (false, None) if seen.token_holds && !foreign => Some(Step::Whole),
-        (false, _) => Some(repair),
-    }
 }
 
 impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
@@ -309,59 +287,83 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         // A new declaration gives the blocks a new deadline. It is durable before they are sent.
         self.declare([part]).await?;
         failpoint::reach(failpoint::REDECLARED);
-        let declared = self.declared(&part.lane)?;
-        self.target.quiesce(declared).await?;
-        self.target.upsert(declared, &part.body).await?;
-        let mut tried = None;
+        self.target.upsert(self.declared(&part.lane)?, &part.body).await?;
         // An OK from a token that was sent before is no proof: the server keeps the token and the
         // rows in two writes, and a crash between them leaves the token alone. So only a read-back
-        // ends this. Every recovery walks the tokens from T on, so that an earlier request under
-        // one of them, held somewhere on its way, finds its token used in every table partition.
-        loop {
+        // ends this. And every recovery walks the same tokens from T on, each with what is still
+        // missing, so that an earlier request under one of them, held somewhere on its way, finds
+        // its token used wherever its rows are.
+        let mut stuck = 0;
+        let mut before = usize::MAX;
+        for round in 0.. {
             let declared = self.declared(&part.lane)?;
+            self.target.quiesce(declared).await?;
             let seen = self.target.read_back(declared, &part.body).await?;
-            let untouched = seen.missing.len() as u64 == part.body.plan().rows_to_append();
-            if declared.intent.foreign && untouched && tried.is_none() {
-                // Nothing came under another token. What comes from here on comes under T.
-                self.set_foreign(&part.lane, false).await?;
-                continue;
-            }
             failpoint::reach(failpoint::READ_BACK);
-            let step = next_step(tried, &seen, declared.intent.foreign);
-            let appended = match step {
-                None => return Ok(()),
-                Some(Step::Whole) => self.target.append(declared, &part.body, Block::Whole).await,
-                // The whole block holds what was refused.
-                Some(Step::Cuts) => self.bisect(declared, &part.body, &seen).await,
-                Some(Step::Repair(number)) => {
-                    let block = Block::Missing(&seen.missing, number);
-                    self.target.append(declared, &part.body, block).await
-                }
-            };
-            match appended {
-                Err(refusal) if refusal.kind() == ErrorKind::Refused => {
-                    let (range, error) = (declared.intent.range, Chain(&refusal));
-                    warn!(stream = %part.lane, %range, %error, "block refused, taking it apart");
-                    // From here on rows come in cuts; a crash must not let T bring them again.
-                    self.set_foreign(&part.lane, true).await?;
-                    let declared = self.declared(&part.lane)?;
-                    if range.count() == 1 {
-                        self.target.reject(declared, &part.body, range.first, &refusal).await?;
-                    } else {
-                        self.bisect(declared, &part.body, &seen).await?;
+            if seen.missing.is_empty() {
+                return self.fill_views(declared, part, &seen, round).await;
+            }
+            stuck = if seen.missing.len() < before { 0 } else { stuck + 1 };
+            before = seen.missing.len();
+            if stuck > MOST_ROUNDS_IN_VAIN {
+                return Err(Error::new(
+                    ErrorKind::Unsuitable,
+                    format!(
+                        "{before} rows of `{}` {} were acknowledged {stuck} times and are not to be seen",
+                        part.lane, declared.intent.range
+                    ),
+                )
+                .with_hint("look for a row policy, a TTL or a replica that lags behind"));
+            }
+            if seen.dead.is_empty() {
+                let block = Block::Missing(&seen.missing, round);
+                match self.target.append(declared, &part.body, block).await {
+                    Err(refusal) if refusal.kind() == ErrorKind::Refused => {
+                        // From here on rows come in cuts; no restart may send the whole block.
+                        self.set_foreign(&part.lane).await?;
+                        self.bisect(part, &seen, Some(refusal), round).await?;
                     }
+                    appended => appended?,
                 }
-                appended => appended?,
+            } else {
+                self.bisect(part, &seen, None, round).await?;
             }
             failpoint::reach(failpoint::RESENT);
-            tried = step;
         }
+        Err(Error::new(ErrorKind::Bug, "the rounds of a recovery ended"))
     }
 
-    /// Notes, durably, whether rows of the pending Range may have come under other tokens than T.
-    async fn set_foreign(&mut self, lane: &LaneId, foreign: bool) -> Result<()> {
+    /// Sends the whole block of a complete Range once more where views hang on the table: one that
+    /// failed the first time is filled by the block it failed on, and the table drops it.
+    async fn fill_views(
+        &self,
+        declared: Declared<'_>,
+        part: &Part<T::Body>,
+        seen: &ReadBack,
+        round: Round,
+    ) -> Result<()> {
+        if !seen.has_views {
+            return Ok(());
+        }
+        let under_one_token = round <= 1 && !declared.intent.foreign && seen.dead.is_empty();
+        if under_one_token && seen.token_holds {
+            match self.target.append(declared, &part.body, Block::Whole).await {
+                // The rows are there; what refuses is a view, and dead letters are not for views.
+                Err(refusal) if refusal.kind() == ErrorKind::Refused => {}
+                filled => return filled,
+            }
+        }
+        warn!(
+            stream = %part.lane, range = %declared.intent.range,
+            "views on the event table may lack or repeat rows of this range; the table itself is right"
+        );
+        Ok(())
+    }
+
+    /// Notes, durably, that rows of the pending Range may come under other tokens than T.
+    async fn set_foreign(&mut self, lane: &LaneId) -> Result<()> {
         if let Some(intent) = &mut self.checkpoint(lane)?.pending {
-            intent.foreign = foreign;
+            intent.foreign = true;
         }
         self.save().await
     }
@@ -369,31 +371,44 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
     /// Takes rows apart that the server refuses together: the sound ones are written, the others
     /// become dead letters. A cut that holds a dead letter counts as refused, so that every pass
     /// goes the same ways.
-    async fn bisect(&self, declared: Declared<'_>, body: &T::Body, seen: &ReadBack) -> Result<()> {
+    async fn bisect(
+        &self,
+        part: &Part<T::Body>,
+        seen: &ReadBack,
+        refusal: Option<Error>,
+        round: Round,
+    ) -> Result<()> {
+        let declared = self.declared(&part.lane)?;
         let range = declared.intent.range;
+        if let Some(refusal) = &refusal {
+            let error = Chain(refusal);
+            warn!(stream = %part.lane, %range, %error, "block refused, taking it apart");
+        }
         let mut rejected = seen.dead.len() as u64;
-        let mut refused = vec![Cut::root(range)];
-        while let Some(cut) = refused.pop() {
-            for half in cut.halves().into_iter().flatten() {
+        let mut refused = vec![(Cut::root(range), refusal)];
+        while let Some((cut, refusal)) = refused.pop() {
+            let Some(halves) = cut.halves() else {
+                let Some(refusal) = refusal else { continue };
+                rejected += 1;
+                self.max_rejected.check(rejected, range, &refusal)?;
+                let seq = cut.range.first;
+                self.target.reject(declared, &part.body, seq, &refusal, round).await?;
+                failpoint::reach(failpoint::REJECTED);
+                continue;
+            };
+            for half in halves {
                 let rows = half.of(&seen.missing);
                 if rows.is_empty() {
                     continue;
                 }
                 if !half.of(&seen.dead).is_empty() {
-                    refused.push(half);
+                    refused.push((half, None));
                     continue;
                 }
-                let block = Block::Cut(&rows, &half.path);
-                match self.target.append(declared, body, block).await {
+                let block = Block::Cut(&rows, &half.path, round);
+                match self.target.append(declared, &part.body, block).await {
                     Err(refusal) if refusal.kind() == ErrorKind::Refused => {
-                        if half.halves().is_some() {
-                            refused.push(half);
-                            continue;
-                        }
-                        rejected += 1;
-                        self.max_rejected.check(rejected, range, &refusal)?;
-                        self.target.reject(declared, body, half.range.first, &refusal).await?;
-                        failpoint::reach(failpoint::REJECTED);
+                        refused.push((half, Some(refusal)));
                     }
                     appended => appended?,
                 }
@@ -453,30 +468,16 @@ where
 {
     type Body = T::Body;
 
-    async fn claim(&mut self, lane: &LaneId) -> Result<Option<Checkpoint>> {
+    async fn claim(&mut self, lane: &LaneId) -> Result<Checkpoint> {
         let Some(checkpoint) = self.store.load(lane).cloned() else {
+            return Err(Error::new(ErrorKind::Bug, format!("`{lane}` was never begun")));
+        };
+        if checkpoint.next.seq == Seq::ZERO && checkpoint.pending.is_none() {
             let target = &self.target;
             retry::patiently(retry::FOR_EVER, move || target.check_new(lane)).await?;
-            return Ok(None);
-        };
+        }
         self.guard(lane, &checkpoint).await?;
         self.lanes.insert(lane.clone(), checkpoint.clone());
-        Ok(Some(checkpoint))
-    }
-
-    async fn begin(&mut self, lane: &LaneId, position: Position) -> Result<Checkpoint> {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).map_err(|error| {
-            Error::new(ErrorKind::Storage, "the system gives no random numbers").with_source(error)
-        })?;
-        let checkpoint = Checkpoint {
-            epoch: Epoch::new(bytes),
-            next: Position { seq: Seq::ZERO, cursor: position.cursor },
-            pending: None,
-        };
-        self.lanes.insert(lane.clone(), checkpoint.clone());
-        failpoint::reach(failpoint::BEGINNING);
-        self.save().await?;
         Ok(checkpoint)
     }
 
@@ -528,6 +529,29 @@ where
     async fn settle(&mut self) -> Result<()> {
         if self.unsaved { self.save().await } else { Ok(()) }
     }
+}
+
+/// Begins every lane that has no checkpoint, durably, before anything slow can fail.
+///
+/// # Errors
+/// Those of the store.
+pub async fn begin_missing(
+    store: &mut impl CheckpointStore,
+    lanes: impl IntoIterator<Item = LaneId>,
+    position: &Position,
+) -> Result<()> {
+    let mut begun = Vec::new();
+    for lane in lanes.into_iter().filter(|lane| store.load(lane).is_none()) {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(|error| {
+            Error::new(ErrorKind::Storage, "the system gives no random numbers").with_source(error)
+        })?;
+        let epoch = Epoch::new(bytes);
+        info!(stream = %lane, %epoch, "stream begins");
+        begun.push((lane, Checkpoint { epoch, next: position.clone(), pending: None }));
+    }
+    failpoint::reach(failpoint::BEGINNING);
+    store.save(begun).await
 }
 
 /// An error with its causes, for a log line.

@@ -16,11 +16,11 @@ use proptest::prelude::*;
 use tailwater_core::position::{Checkpoint, Epoch, LaneId, Millis, Plan, Position, Seq, SeqRange};
 use tailwater_core::{Error, ErrorKind, Result};
 use tailwater_pipeline::vitals::Vitals;
-use tailwater_pipeline::worker;
 use tailwater_pipeline::write_ahead::{
-    Block, CheckpointStore, Declared, Planned, ReadBack, Target, WriteAhead,
+    Block, CheckpointStore, Declared, Planned, ReadBack, Round, Target, WriteAhead,
 };
 use tailwater_pipeline::{Batch, BatchLimits, Part, Read, Source, Transform};
+use tailwater_pipeline::{worker, write_ahead};
 use tokio_util::sync::CancellationToken;
 
 const EVENTS: u64 = 24;
@@ -63,7 +63,7 @@ struct World {
     running: Vec<(String, Vec<u64>)>,
     held: Vec<(String, Vec<u64>)>,
     dead: Vec<u64>,
-    dead_tokens: BTreeSet<u64>,
+    dead_tokens: BTreeSet<(u64, Round)>,
     /// Rows that the server refuses, and every block with them.
     poison: BTreeSet<u64>,
     checkpoint: Option<Checkpoint>,
@@ -152,10 +152,6 @@ impl Source for Events {
         Ok(Read::Batch(Batch { parts: vec![self.part(count)] }))
     }
 
-    async fn origin(&mut self, _lane: &LaneId) -> Result<Position> {
-        Ok(Position { seq: Seq::ZERO, cursor: Bytes::new() })
-    }
-
     fn seek(&mut self, _lane: &LaneId, _epoch: Epoch, position: &Position) -> Result<()> {
         self.next = position.seq.0;
         Ok(())
@@ -208,12 +204,12 @@ impl Target for Server {
     async fn append(&self, declared: Declared<'_>, body: &Body, block: Block<'_>) -> Result<()> {
         let range = declared.intent.range;
         let (token, rows) = match block {
-            Block::Whole => (range.to_string(), body.rows.clone()),
-            Block::Missing(rows, repair) => {
-                (format!("{range}~{repair}"), rows.iter().map(|seq| seq.0).collect())
+            Block::Whole => (format!("{range}~0"), body.rows.clone()),
+            Block::Missing(rows, round) => {
+                (format!("{range}~{round}"), rows.iter().map(|seq| seq.0).collect())
             }
-            Block::Cut(rows, path) => {
-                (format!("{range}.{path}"), rows.iter().map(|seq| seq.0).collect())
+            Block::Cut(rows, path, round) => {
+                (format!("{range}.{path}~{round}"), rows.iter().map(|seq| seq.0).collect())
             }
         };
         let mut world = self.0.lock().unwrap();
@@ -276,15 +272,26 @@ impl Target for Server {
         _body: &Body,
         seq: Seq,
         _refusal: &Error,
+        round: Round,
     ) -> Result<()> {
         let mut world = self.0.lock().unwrap();
-        if world.dead_tokens.insert(seq.0) {
+        world.requests += 1;
+        assert!(world.requests < 2000, "it never ends");
+        let fault = world.faults.pop_front().unwrap_or(Fault::None);
+        if matches!(fault, Fault::CrashBefore) {
+            return Err(crash());
+        }
+        if matches!(fault, Fault::Lost) {
+            return Err(unreachable());
+        }
+        let new = world.dead_tokens.insert((seq.0, round));
+        if new && !matches!(fault, Fault::TokenWithoutRows) {
             world.dead.push(seq.0);
         }
-        match world.faults.pop_front() {
-            Some(Fault::AckLost | Fault::Slow | Fault::Held) => Err(unreachable()),
-            Some(Fault::CrashAfter) => Err(crash()),
-            _ => Ok(()),
+        match fault {
+            Fault::None => Ok(()),
+            Fault::CrashAfter => Err(crash()),
+            _ => Err(unreachable()),
         }
     }
 
@@ -333,15 +340,20 @@ impl CheckpointStore for Store {
 /// Runs, restarting after every crash, until all events are delivered. With a restart somebody may
 /// put an older state folder in place, `restores` saves back, or mend what made the server refuse.
 async fn run_to_the_end(world: &Shared, cuts: &[u64], restores: &[usize], heal: bool) {
-    // What came in cuts only a checkpoint of then knows: not both at once.
-    let heal = heal && restores.is_empty();
     let mut restores = restores.iter();
     loop {
         let stop = CancellationToken::new();
         let source =
             Events { next: 0, announced: false, cuts: cuts.to_vec().into(), stop: stop.clone() };
         let stored = world.lock().unwrap().checkpoint.clone();
-        let store = Store(Arc::clone(world), stored);
+        let mut store = Store(Arc::clone(world), stored);
+        let origin = Position { seq: Seq::ZERO, cursor: Bytes::new() };
+        if store.1.is_none() {
+            match write_ahead::begin_missing(&mut store, [lane()], &origin).await {
+                Ok(()) => store.1 = world.lock().unwrap().checkpoint.clone(),
+                Err(_) => continue,
+            }
+        }
         let delivery = WriteAhead::new(
             store,
             Server(Arc::clone(world)),
@@ -403,7 +415,7 @@ proptest! {
         faults in proptest::collection::vec(fault(), 0..12),
         save_faults in proptest::collection::vec(save_fault(), 0..12),
         cuts in proptest::collection::vec(1_u64..9, 0..8),
-        restores in proptest::collection::vec(0_usize..6, 0..2),
+        restores in proptest::collection::vec(0_usize..6, 0..4),
         poison in proptest::collection::btree_set(0..EVENTS, 0..4),
         heal in any::<bool>(),
     ) {

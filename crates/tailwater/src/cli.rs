@@ -27,10 +27,18 @@ Examples:
 pub(crate) struct Global {
     /// The least severe lines to log: error, warn, info, debug, trace, or a filter such as `tailwater_mongodb=debug`
     #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
+    #[arg(value_parser = parse_log_level)]
     pub(crate) log_level: String,
     /// How log lines look
     #[arg(long, global = true, value_enum, default_value = "text")]
     pub(crate) log_format: LogFormat,
+}
+
+fn parse_log_level(text: &str) -> Result<String, String> {
+    let known = tracing_subscriber::EnvFilter::try_new(text).is_ok();
+    // A bare word that is no level would be taken for the name of a module.
+    let level = text.parse::<tracing::Level>().is_ok() || text == "off" || text.contains('=');
+    if known && level { Ok(text.to_owned()) } else { Err("no such level".to_owned()) }
 }
 
 /// How log lines look.

@@ -48,6 +48,11 @@ impl Event {
         format!("{}.{}", self.database, self.collection)
     }
 
+    /// Whether one document was changed, and not the collection itself.
+    pub fn concerns_a_document(&self) -> bool {
+        self.document.contains_key("documentKey")
+    }
+
     /// Derives the columns of a change event.
     ///
     /// # Errors
@@ -157,7 +162,8 @@ async fn open(
     after: Option<ResumeToken>,
 ) -> mongodb::error::Result<ChangeStream<Document>> {
     let database = client.database(database);
-    let watch = database.watch().max_await_time(Duration::from_millis(200));
+    let watch =
+        database.watch().show_expanded_events(true).max_await_time(Duration::from_millis(200));
     let watch = match after {
         Some(token) => watch.resume_after(token),
         None => watch,
@@ -205,7 +211,8 @@ impl Reader {
     async fn take(&mut self, document: Document) -> anyhow::Result<()> {
         let event = Event::of(document)?;
         if event.collection == MARKERS {
-            let key = event.document.get_document("documentKey")?.get("_id");
+            let key =
+                event.document.get_document("documentKey").ok().and_then(|key| key.get("_id"));
             if let Some(Bson::ObjectId(marker)) = key {
                 self.seen.send_replace(Some(*marker));
             }
@@ -245,9 +252,10 @@ mod tests {
 
         let events = truth.up_to_now().await.unwrap();
         let operations: Vec<&str> = events.iter().map(|event| event.operation.as_str()).collect();
-        assert_eq!(operations, ["insert", "update", "update", "delete"]);
-        assert!(events.iter().all(|event| event.doc_id == "1" && event.namespace() == "d.things"));
+        assert_eq!(operations, ["create", "insert", "update", "update", "delete"]);
+        assert!(events.iter().all(|event| event.namespace() == "d.things"));
+        assert!(events[1..].iter().all(|event| event.doc_id == "1"));
         assert!(events.is_sorted_by(|one, other| one.version < other.version));
-        assert_eq!(events[2].key, format!("{}.1", events[1].key), "the second of a transaction");
+        assert_eq!(events[3].key, format!("{}.1", events[2].key), "the second of a transaction");
     }
 }

@@ -20,7 +20,7 @@ use crate::json_column::column_of;
 use crate::sample::{self, Fields, Sample, without_repeats};
 
 /// The one engine of this process. Never unloaded: its threads run until the process ends.
-struct Engine {
+pub(crate) struct Engine {
     library: Library,
     connection: *mut *mut c_void,
 }
@@ -29,7 +29,7 @@ struct Engine {
 unsafe impl Send for Engine {}
 
 /// Locks the engine; `None` when there is none on this machine, which is an error in CI.
-fn engine() -> Option<MutexGuard<'static, Engine>> {
+pub(crate) fn engine() -> Option<MutexGuard<'static, Engine>> {
     static ENGINE: OnceLock<Option<Mutex<Engine>>> = OnceLock::new();
     let engine = ENGINE.get_or_init(|| {
         let found = library();
@@ -79,7 +79,7 @@ impl Engine {
         }
     }
 
-    fn query(&self, sql: &str, format: &str) -> Vec<u8> {
+    pub(crate) fn query(&self, sql: &str, format: &str) -> Vec<u8> {
         type Query = unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char) -> *mut c_void;
         type Text = unsafe extern "C" fn(*mut c_void) -> *const c_char;
         type Length = unsafe extern "C" fn(*mut c_void) -> usize;
@@ -108,7 +108,7 @@ impl Engine {
         }
     }
 
-    fn rows(&self, from: &str) -> Vec<Json> {
+    pub(crate) fn rows(&self, from: &str) -> Vec<Json> {
         let sql = format!(
             "SELECT j FROM {from} ORDER BY i SETTINGS output_format_json_quote_64bit_integers = 0"
         );
@@ -220,13 +220,13 @@ fn agree(expected: &Json, found: &Json) -> bool {
     }
 }
 
-fn arbitrary_rows(seed: u8, count: usize) -> Vec<Fields> {
+pub(crate) fn arbitrary_rows(seed: u8, count: usize) -> Vec<Fields> {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     (0..count).map(|_| sample::fields().new_tree(&mut runner).unwrap().current()).collect()
 }
 
-fn assert_rows(found: &[Json], rows: &[Fields], dates: Dates, what: &str) {
+pub(crate) fn assert_rows(found: &[Json], rows: &[Fields], dates: Dates, what: &str) {
     assert_eq!(found.len(), rows.len(), "{what}");
     for (found, row) in found.iter().zip(rows) {
         let expected = Json::Object(expected_fields(&without_repeats(row), dates));

@@ -9,3 +9,4 @@ mod engine;
 mod json_column;
 mod sample;
 mod walker;
+mod wide;

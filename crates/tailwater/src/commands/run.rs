@@ -8,18 +8,22 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use tailwater_clickhouse::{Connection, Endpoint, Tables, ToRows, schema};
-use tailwater_core::rows::Layout;
+use tailwater_core::position::LaneId;
+use tailwater_core::rows::{Layout, Namespace};
+use tailwater_core::scope::{self, Scope};
 use tailwater_core::table::TableName;
 use tailwater_core::{Error, ErrorKind};
 use tailwater_embedded::{EngineOptions, EngineProcess, PASSWORD_VARIABLE};
-use tailwater_mongodb::{Server, Start, Streams, Watch, connect};
+use tailwater_mongodb::{Server, Start, Streams, connect};
 use tailwater_pipeline::BatchLimits;
 use tailwater_pipeline::budget::Budget;
 use tailwater_pipeline::retry;
 use tailwater_pipeline::state_folder::StateFolder;
 use tailwater_pipeline::vitals::Vitals;
 use tailwater_pipeline::worker;
-use tailwater_pipeline::write_ahead::{DEFAULT_INSERT_DEADLINE, WriteAhead};
+use tailwater_pipeline::write_ahead::{
+    self, CheckpointStore as _, DEFAULT_INSERT_DEADLINE, WriteAhead,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -32,9 +36,8 @@ pub(crate) struct Run {
     /// The MongoDB connection string, of a replica set or a sharded cluster
     #[arg(long, value_name = "URI", env = "TAILWATER_SOURCE", hide_env_values = true)]
     source: String,
-    /// What to watch: database and collection, separated by commas
-    #[arg(long, value_name = "DB.COLL,…", value_delimiter = ',', required = true)]
-    collections: Vec<String>,
+    #[command(flatten)]
+    watch: WatchArguments,
     /// The folder that holds the checkpoints, and the embedded engine's data
     #[arg(long, value_name = "DIR", default_value = "./tailwater-state")]
     state: PathBuf,
@@ -52,6 +55,34 @@ pub(crate) struct Run {
     /// Where to serve /metrics and /health
     #[arg(long, value_name = "ADDR")]
     http: Option<SocketAddr>,
+}
+
+/// What to watch.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct WatchArguments {
+    /// Collections to watch, each with its database; `*` and `?` stand for any text and any
+    /// character. One stream each
+    #[arg(long, value_name = "DB.COLL,…", value_delimiter = ',')]
+    collections: Vec<String>,
+    /// Databases to watch, all their collections. One stream each
+    #[arg(long, value_name = "DB,…", value_delimiter = ',')]
+    databases: Vec<String>,
+    /// Watch everything, in one stream
+    #[arg(long)]
+    deployment: bool,
+}
+
+impl WatchArguments {
+    fn scopes(&self) -> Result<Vec<Scope>, Error> {
+        let collections = self.collections.iter().map(|entry| Scope::collection(entry.trim()));
+        let databases = self.databases.iter().map(|entry| Scope::database(entry.trim()));
+        let deployment = self.deployment.then_some(Ok(Scope::Deployment));
+        let scopes =
+            collections.chain(databases).chain(deployment).collect::<Result<Vec<_>, _>>()?;
+        scope::check_overlaps(&scopes)?;
+        Ok(scopes)
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -77,23 +108,25 @@ impl Run {
     pub(crate) async fn execute(self) -> anyhow::Result<()> {
         let stop = CancellationToken::new();
         signals::cancel_on_signal(stop.clone())?;
-        let watches = self
-            .collections
-            .iter()
-            .map(|entry| Watch::parse(entry))
-            .collect::<Result<Vec<_>, _>>()?;
+        let scopes = self.watch.scopes()?;
         let endpoint = self.target.as_deref().map(Endpoint::parse).transpose()?;
         let vitals = Vitals::default();
         let http = match self.http {
             Some(address) => Some(http::serve(address, vitals.clone()).await?),
             None => None,
         };
-        let folder = StateFolder::open(&self.state)?;
+        let mut folder = StateFolder::open(&self.state)?;
 
-        let run = async {
-            let server = Server::connect(&self.source, connect::DEFAULT_FIRST_CONNECTION).await?;
+        let prepare = async {
+            let patience = connect::DEFAULT_FIRST_CONNECTION;
+            let server = Server::connect(&self.source, scopes.len(), patience).await?;
             // Before anything slow: what changes from here on is ours.
-            let start = server.resolve(self.start).await?;
+            let lanes: Vec<LaneId> =
+                scopes.iter().map(|scope| LaneId::stream(&scope.entry())).collect();
+            if lanes.iter().any(|lane| folder.load(lane).is_none()) {
+                let origin = server.origin(self.start).await?;
+                write_ahead::begin_missing(&mut folder, lanes, &origin).await?;
+            }
             let (endpoint, engine) = match endpoint {
                 Some(endpoint) => (endpoint, None),
                 None => {
@@ -106,25 +139,31 @@ impl Run {
                 records: TableName::new(RECORDS),
                 dead_letters: TableName::new(DEAD_LETTERS),
             };
-            let namespaces: Vec<_> =
-                watches.iter().map(|watch| (watch.db.clone(), watch.coll.clone())).collect();
-            let facts = retry::patiently(connect::DEFAULT_FIRST_CONNECTION, || {
-                schema::prepare(&connection, &layout, &namespaces)
-            })
-            .await?;
+            let facts =
+                retry::patiently(patience, || schema::prepare(&connection, &layout)).await?;
             info!(url = %connection.endpoint().url, database = connection.database(), "ready");
-
-            let streams =
-                Streams::new(server, watches, start, Budget::new(MEMORY_BYTES), vitals.clone());
-            let tables = Tables::new(connection, PIPELINE.to_owned(), layout.clone(), facts);
-            let delivery = WriteAhead::new(folder, tables, DEFAULT_INSERT_DEADLINE, vitals.clone());
-            let transform = Arc::new(ToRows::new(layout));
-            worker::run(streams, transform, delivery, BatchLimits::default(), stop.clone()).await?;
-            if let Some(engine) = engine {
-                engine.shutdown().await;
+            let tables =
+                Tables::new(connection, PIPELINE.to_owned(), layout, scopes.clone(), facts);
+            for scope in &scopes {
+                if let Scope::Collection { db, coll } = scope {
+                    let namespace = Namespace { db: db.clone(), coll: coll.clone() };
+                    retry::patiently(patience, || tables.current(&namespace)).await?;
+                }
             }
-            anyhow::Ok(())
+            anyhow::Ok((server, engine, tables))
         };
+        let (server, engine, tables) = tokio::select! {
+            prepared = prepare => prepared?,
+            () = stop.cancelled() => {
+                info!("stopped before anything was under way");
+                return Ok(());
+            }
+        };
+
+        let transform = Arc::new(ToRows::new(tables.layout().clone()));
+        let streams = Streams::new(server, scopes, Budget::new(MEMORY_BYTES), vitals.clone());
+        let delivery = WriteAhead::new(folder, tables, DEFAULT_INSERT_DEADLINE, vitals);
+        let run = worker::run(streams, transform, delivery, BatchLimits::default(), stop.clone());
         let overdue = async {
             stop.cancelled().await;
             tokio::time::sleep(SHUTDOWN).await;
@@ -137,6 +176,9 @@ impl Run {
                     .with_hint("nothing is lost: the next run finishes what was under way")
                     .into());
             }
+        }
+        if let Some(engine) = engine {
+            engine.shutdown().await;
         }
         drop(http);
         info!("stopped");

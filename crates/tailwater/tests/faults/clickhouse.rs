@@ -40,7 +40,8 @@ async fn a_clickhouse_without_memory_is_waited_out() {
     // The code of a lack of memory, from the server's own mouth, after it has taken the block.
     stage
         .execute(
-            "CREATE MATERIALIZED VIEW hungry ENGINE = Null AS \
+            "CREATE MATERIALIZED VIEW hungry ENGINE = MergeTree ORDER BY n \
+             SETTINGS non_replicated_deduplication_window = 10000 AS \
              SELECT throwIf(1, 'no memory', toInt16(241)) AS n FROM record_raw \
              SETTINGS allow_custom_error_code_in_throwif = 1",
         )

@@ -43,7 +43,7 @@ pub fn judge_current(
     let mut findings = Findings::default();
     let versions: BTreeMap<&str, u128> = events
         .iter()
-        .filter(|event| event.namespace() == namespace)
+        .filter(|event| event.namespace() == namespace && event.concerns_a_document())
         .map(|event| (event.doc_id.as_str(), event.version))
         .collect();
     let mut shown = BTreeSet::new();

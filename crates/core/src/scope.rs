@@ -1,0 +1,209 @@
+//! Scope: which namespaces one stream watches.
+
+use crate::{Error, ErrorKind, Result};
+
+/// What one stream watches, as it is configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// One collection.
+    Collection {
+        /// The database.
+        db: String,
+        /// The collection.
+        coll: String,
+    },
+    /// The collections whose names match, with `*` for any text and `?` for one character.
+    Pattern {
+        /// The database, or a pattern of it.
+        db: String,
+        /// The pattern of the collection, or its name.
+        coll: String,
+    },
+    /// Every collection of a database.
+    Database(String),
+    /// Every collection there is.
+    Deployment,
+}
+
+impl Scope {
+    /// Reads an entry of `collections`: `db.coll`, with `*` and `?` in either. The database ends at
+    /// the first dot.
+    ///
+    /// # Errors
+    /// `Config` when there is no dot, or nothing on one side of it.
+    pub fn collection(entry: &str) -> Result<Self> {
+        match entry.split_once('.') {
+            Some((db, coll)) if !db.is_empty() && !coll.is_empty() => {
+                let (db, coll) = (db.to_owned(), coll.to_owned());
+                Ok(if is_pattern(entry) {
+                    Self::Pattern { db, coll }
+                } else {
+                    Self::Collection { db, coll }
+                })
+            }
+            _ => Err(Error::new(ErrorKind::Config, format!("`{entry}` names no collection"))
+                .with_hint("write the database, a dot and the collection: `ingest.files`")),
+        }
+    }
+
+    /// Reads an entry of `databases`.
+    ///
+    /// # Errors
+    /// `Config` for what is no name of a database.
+    pub fn database(entry: &str) -> Result<Self> {
+        if entry.is_empty() || entry.contains(['.', '*', '?', '/', '\\', '"', '$', ' ']) {
+            return Err(Error::new(ErrorKind::Config, format!("`{entry}` names no database"))
+                .with_hint(
+                    "name whole databases; patterns go into `--collections`: `ingest.job_*`",
+                ));
+        }
+        Ok(Self::Database(entry.to_owned()))
+    }
+
+    /// The entry as it is configured; it names the stream.
+    pub fn entry(&self) -> String {
+        match self {
+            Self::Collection { db, coll } | Self::Pattern { db, coll } => format!("{db}.{coll}"),
+            Self::Database(db) => db.clone(),
+            Self::Deployment => "deployment".to_owned(),
+        }
+    }
+
+    /// Whether a collection is watched.
+    pub fn covers(&self, db: &str, coll: &str) -> bool {
+        match self {
+            Self::Collection { db: d, coll: c } => d == db && c == coll,
+            Self::Pattern { db: d, coll: c } => matches(d, db) && matches(c, coll),
+            Self::Database(d) => d == db,
+            Self::Deployment => true,
+        }
+    }
+}
+
+/// Refuses streams that would bring the same change twice.
+///
+/// # Errors
+/// `Config`, with both entries.
+pub fn check_overlaps(scopes: &[Scope]) -> Result<()> {
+    for (at, scope) in scopes.iter().enumerate() {
+        for other in &scopes[..at] {
+            let overlap = match (scope, other) {
+                (Scope::Collection { db, coll }, wide) | (wide, Scope::Collection { db, coll }) => {
+                    wide.covers(db, coll)
+                }
+                _ => scope == other,
+            };
+            if overlap {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    format!(
+                        "`{}` and `{}` watch the same collection",
+                        other.entry(),
+                        scope.entry()
+                    ),
+                )
+                .with_hint("leave one of them out, or every change would come twice"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a name has a wildcard in it.
+pub fn is_pattern(name: &str) -> bool {
+    name.contains(['*', '?'])
+}
+
+/// The regular expression, for the server, that matches what a pattern matches.
+pub fn to_regex(pattern: &str) -> String {
+    let mut regex = String::from("^");
+    for c in pattern.chars() {
+        match c {
+            '*' => regex.push_str("[\\s\\S]*"),
+            '?' => regex.push_str("[\\s\\S]"),
+            c if c.is_alphanumeric() || c == '_' => regex.push(c),
+            c => {
+                regex.push('\\');
+                regex.push(c);
+            }
+        }
+    }
+    regex.push_str("\\z");
+    regex
+}
+
+/// Matches with one mark to go back to, which is enough for wildcards.
+fn matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), name.chars().collect());
+    let (mut p, mut n, mut star) = (0, 0, None);
+    while n < name.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(c) if *c == '?' || *c == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            _ => match &mut star {
+                Some((at, from)) => {
+                    *from += 1;
+                    (p, n) = (*at + 1, *from);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|c| *c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_a_collection_or_a_pattern() {
+        let scope = Scope::collection("ingest.files.2024").unwrap();
+        assert_eq!(scope, Scope::Collection { db: "ingest".into(), coll: "files.2024".into() });
+        assert!(matches!(Scope::collection("ingest.job_*").unwrap(), Scope::Pattern { .. }));
+        for wrong in ["files", ".files", "ingest.", ""] {
+            assert_eq!(Scope::collection(wrong).unwrap_err().kind(), ErrorKind::Config, "{wrong}");
+        }
+        assert!(Scope::database("ingest.files").is_err() && Scope::database("ingest").is_ok());
+    }
+
+    #[test]
+    fn a_pattern_covers_what_it_matches_and_nothing_else() {
+        for (pattern, name, covered) in [
+            ("d.job_*", "d.job_1", true),
+            ("d.job_*", "d.job_", true),
+            ("d.job_*", "d.jobs", false),
+            ("d.*_?", "d.a_b_c", true),
+            ("d.*_?", "d.a_b_cc", false),
+            ("*.files", "any.files", true),
+            ("*.files", "any.files2", false),
+            ("d.a*b*c", "d.aXbYbZc", true),
+            ("d.*", "e.x", false),
+        ] {
+            let (db, coll) = name.split_once('.').unwrap();
+            let scope = Scope::collection(pattern).unwrap();
+            assert_eq!(scope.covers(db, coll), covered, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_regex_takes_nothing_of_the_name_for_syntax() {
+        assert_eq!(to_regex("a.b*c+?é"), "^a\\.b[\\s\\S]*c\\+[\\s\\S]é\\z");
+    }
+
+    #[test]
+    fn two_streams_of_one_collection_are_refused() {
+        let scope = |entry| Scope::collection(entry).unwrap();
+        assert!(check_overlaps(&[scope("a.b"), scope("a.c"), scope("a.d*")]).is_ok());
+        for (one, other) in [("a.b", "a.b"), ("a.bc", "a.b*"), ("a.b*", "a.bc"), ("a.b*", "a.b*")] {
+            assert!(check_overlaps(&[scope(one), scope(other)]).is_err(), "{one} {other}");
+        }
+    }
+}
