@@ -46,7 +46,7 @@ pub struct Tables {
 }
 
 /// Settings of every insert, whatever the user's profile says.
-const PINNED: [(&str, &str); 7] = [
+const PINNED: [(&str, &str); 8] = [
     // The answer must come after the write, and the token must count.
     ("async_insert", "0"),
     ("wait_for_async_insert", "1"),
@@ -57,6 +57,8 @@ const PINNED: [(&str, &str); 7] = [
     ("json_type_escape_dots_in_keys", "1"),
     ("input_format_try_infer_dates", "0"),
     ("input_format_try_infer_datetimes", "0"),
+    // In JSON that travels as text, `[true, 1]` is no array of numbers.
+    ("input_format_json_read_bools_as_numbers", "0"),
 ];
 
 /// A pause between two looks at the server's running queries.
