@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use bson::{Bson, Document, doc, oid::ObjectId};
+use bson::{Bson, Document, Timestamp, doc, oid::ObjectId};
+use futures_util::TryStreamExt as _;
 use mongodb::Client;
-use mongodb::change_stream::ChangeStream;
-use mongodb::change_stream::event::ResumeToken;
+use mongodb::Cursor;
+use mongodb::error::ErrorKind;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
@@ -101,8 +102,12 @@ impl Truth {
     ///
     /// When the stream cannot be opened.
     pub async fn start(client: &Client, database: &str) -> anyhow::Result<Self> {
+        let hello = client.database("admin").run_command(doc! { "hello": 1 }).await?;
+        let mut time = hello.get_timestamp("operationTime").context("no operation time")?;
+        time.increment += 1;
+        let from = From::Time(time);
         let stream =
-            open(client, database, None).await.context("cannot open the truth's stream")?;
+            open(client, database, &from).await.context("cannot open the truth's stream")?;
         let (seen, last_marker) = watch::channel(None);
         let mut reader = Reader {
             client: client.clone(),
@@ -111,7 +116,7 @@ impl Truth {
             seen,
         };
         let events = Arc::clone(&reader.events);
-        let task = tokio::spawn(async move { reader.read(stream).await });
+        let task = tokio::spawn(async move { reader.read(stream, from).await });
         Ok(Self {
             client: client.clone(),
             database: database.to_owned(),
@@ -156,19 +161,33 @@ impl Drop for Truth {
     }
 }
 
+/// A plain cursor, not the driver's change stream: where it goes on is decided here alone, by the
+/// tokens of the events that were taken. The driver's stream (3.9.1) forgets its token when it cannot
+/// resume at once, and then goes on from now.
 async fn open(
     client: &Client,
     database: &str,
-    after: Option<ResumeToken>,
-) -> mongodb::error::Result<ChangeStream<Document>> {
-    let database = client.database(database);
-    let watch =
-        database.watch().show_expanded_events(true).max_await_time(Duration::from_millis(200));
-    let watch = match after {
-        Some(token) => watch.resume_after(token),
-        None => watch,
+    from: &From,
+) -> mongodb::error::Result<Cursor<Document>> {
+    let mut options = doc! { "showExpandedEvents": true };
+    match from {
+        From::Time(time) => options.insert("startAtOperationTime", *time),
+        From::Event(token) => options.insert("resumeAfter", token.clone()),
     };
-    Ok(watch.await?.with_type())
+    client
+        .database(database)
+        .aggregate([doc! { "$changeStream": options }])
+        .max_await_time(Duration::from_millis(200))
+        .await
+}
+
+/// Where the truth reads on.
+#[derive(Debug, Clone)]
+enum From {
+    /// At a time.
+    Time(Timestamp),
+    /// Behind an event.
+    Event(Document),
 }
 
 struct Reader {
@@ -180,31 +199,38 @@ struct Reader {
 
 impl Reader {
     /// Reads for ever; ends only with an error.
-    async fn read(&mut self, mut stream: ChangeStream<Document>) -> anyhow::Result<()> {
-        let mut position = stream.resume_token();
+    async fn read(&mut self, mut stream: Cursor<Document>, mut from: From) -> anyhow::Result<()> {
         let mut last_answer = Instant::now();
         loop {
-            match stream.next_if_any().await {
-                Ok(found) => {
+            match stream.try_next().await {
+                Ok(Some(document)) => {
                     last_answer = Instant::now();
-                    position = stream.resume_token();
-                    if let Some(document) = found {
-                        self.take(document).await?;
-                    }
+                    from = From::Event(document.get_document("_id")?.clone());
+                    self.take(document).await?;
+                    continue;
                 }
-                Err(error) if position.is_none() || last_answer.elapsed() > SERVER_DEADLINE => {
-                    return Err(error.into());
-                }
-                // The driver resumes once by itself; a server that is down for longer needs us.
+                Ok(None) => {}
                 Err(error) => {
                     tracing::debug!(%error, "the truth reopens its stream");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    if let Ok(reopened) = open(&self.client, &self.database, position.clone()).await
+                    // What the server says of the stream itself does not pass by.
+                    if matches!(*error.kind, ErrorKind::Command(ref command) if [280, 286].contains(&command.code))
                     {
-                        stream = reopened;
+                        return Err(error.into());
                     }
                 }
             }
+            let broken = Instant::now();
+            stream = loop {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                match open(&self.client, &self.database, &from).await {
+                    Ok(stream) => break stream,
+                    Err(error) if broken.elapsed() > SERVER_DEADLINE => {
+                        let silence = last_answer.elapsed();
+                        return Err(error).context(format!("silent for {} s", silence.as_secs()));
+                    }
+                    Err(error) => tracing::debug!(%error, "the server is away"),
+                }
+            };
         }
     }
 

@@ -165,7 +165,7 @@ mod tests {
             events.iter().map(|event| event.operation.as_str()).collect();
         assert_eq!(
             operations.into_iter().collect::<Vec<_>>(),
-            ["delete", "insert", "replace", "update"]
+            ["create", "delete", "insert", "replace", "update"]
         );
         let keys: BTreeSet<&str> = events.iter().map(|event| event.key.as_str()).collect();
         assert_eq!(keys.len(), events.len(), "each event has a key of its own");
