@@ -385,9 +385,15 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             warn!(stream = %part.lane, %range, %error, "block refused, taking it apart");
         }
         let mut rejected = seen.dead.len() as u64;
+        let mut missing = seen.missing.clone();
         let mut refused = vec![(Cut::root(range), refusal)];
         while let Some((cut, refusal)) = refused.pop() {
+            if refusal.is_some() {
+                // A view refuses after the table took the rows: what is there must not be sent again.
+                missing = self.target.read_back(declared, &part.body).await?.missing;
+            }
             let Some(halves) = cut.halves() else {
+                let refusal = refusal.filter(|_| missing.contains(&cut.range.first));
                 let Some(refusal) = refusal else { continue };
                 rejected += 1;
                 self.max_rejected.check(rejected, range, &refusal)?;
@@ -397,7 +403,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
                 continue;
             };
             for half in halves {
-                let rows = half.of(&seen.missing);
+                let rows = half.of(&missing);
                 if rows.is_empty() {
                     continue;
                 }

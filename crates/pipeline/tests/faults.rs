@@ -66,6 +66,8 @@ struct World {
     dead_tokens: BTreeSet<(u64, Round)>,
     /// Rows that the server refuses, and every block with them.
     poison: BTreeSet<u64>,
+    /// A view refuses them, after the table has taken the block.
+    poison_is_in_a_view: bool,
     checkpoint: Option<Checkpoint>,
     /// Requests of this life; a runaway loop must not look like a slow test.
     requests: usize,
@@ -220,6 +222,9 @@ impl Target for Server {
             world.undeclared += 1;
         }
         if rows.iter().any(|row| world.poison.contains(row)) {
+            if world.poison_is_in_a_view {
+                world.apply(&token, &rows);
+            }
             return Err(Error::new(ErrorKind::Refused, "the server refuses the block"));
         }
         let fault = world.faults.pop_front().unwrap_or(Fault::None);
@@ -418,6 +423,7 @@ proptest! {
         restores in proptest::collection::vec(0_usize..6, 0..4),
         poison in proptest::collection::btree_set(0..EVENTS, 0..4),
         heal in any::<bool>(),
+        in_a_view in any::<bool>(),
     ) {
         let world = Shared::default();
         {
@@ -425,6 +431,7 @@ proptest! {
             world.faults = faults.into();
             world.save_faults = save_faults.into();
             world.poison.clone_from(&poison);
+            world.poison_is_in_a_view = in_a_view;
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
