@@ -117,14 +117,8 @@ impl Target for Tables {
     type Body = PartRows;
 
     async fn check_new(&self, lane: &LaneId) -> Result<()> {
-        let table = &self.layout.records;
-        let sql = format!(
-            "SELECT _epoch FROM {}.{} WHERE _topic = {} AND _partition = {} LIMIT 1",
-            tailwater_core::sql::identifier(self.connection.database()),
-            tailwater_core::sql::identifier(table.as_str()),
-            literal(lane.topic()),
-            lane.partition(),
-        );
+        let records = &self.layout.records;
+        let sql = table::any_epoch(self.connection.database(), records, lane);
         let what = format!("cannot look for earlier rows of `{lane}`");
         let epoch = self.connection.text(&sql, &what).await?;
         if epoch.is_empty() {
@@ -133,7 +127,7 @@ impl Target for Tables {
         Err(Error::new(
             ErrorKind::WrongHistory,
             format!(
-                "`{table}` holds rows of `{lane}` that another state folder wrote (epoch {epoch}); \
+                "`{records}` holds rows of `{lane}` that another state folder wrote (epoch {epoch}); \
                  a new one could not tell which changes are there"
             ),
         )

@@ -266,6 +266,17 @@ pub fn read_back(database: &str, table: &TableName, rows: &RowsOf<'_>) -> String
     )
 }
 
+/// The epoch of some row of one lane, whichever life it is of; empty when there is none.
+pub fn any_epoch(database: &str, table: &TableName, lane: &LaneId) -> String {
+    format!(
+        "SELECT _epoch FROM {}.{} WHERE _topic = {} AND _partition = {} LIMIT 1",
+        identifier(database),
+        identifier(table.as_str()),
+        literal(lane.topic()),
+        lane.partition(),
+    )
+}
+
 /// The greatest offset of one lane in an event table; empty when there is none.
 pub fn greatest_offset(database: &str, table: &TableName, lane: &LaneId, epoch: Epoch) -> String {
     format!(

@@ -101,15 +101,10 @@ impl Streams {
         })
     }
 
-    fn reader(&self, lane: &Lane) -> Reader {
-        Reader::new(
-            self.server.clone(),
-            lane.id.clone(),
-            lane.scope.clone(),
-            lane.at.clone(),
-            self.budget.clone(),
-            self.vitals.clone(),
-        )
+    /// A reader from where a lane is.
+    fn reader(&self, lane: &Lane, budget: Budget, vitals: Vitals) -> Reader {
+        let (id, scope, at) = (lane.id.clone(), lane.scope.clone(), lane.at.clone());
+        Reader::new(self.server.clone(), id, scope, at, budget, vitals)
     }
 
     /// Starts a reader for every lane that has none.
@@ -119,7 +114,7 @@ impl Streams {
             if lane.reader.is_some() {
                 continue;
             }
-            let mut reader = self.reader(lane);
+            let mut reader = self.reader(lane, self.budget.clone(), self.vitals.clone());
             let (generation, sender) = (lane.generation, self.sender.clone());
             let task = tokio::spawn(async move {
                 loop {
@@ -222,15 +217,8 @@ impl Source for Streams {
         // The part is alone in the process now, and must fit whatever the looked-up documents have
         // grown to: a shared budget could wait for what only this part gives back. What lies behind
         // the Range will be read, and counted, again.
-        let lane = &self.lanes[index];
-        let mut reader = Reader::new(
-            self.server.clone(),
-            lane.id.clone(),
-            lane.scope.clone(),
-            lane.at.clone(),
-            Budget::new(usize::MAX),
-            Vitals::default(),
-        );
+        let mut reader =
+            self.reader(&self.lanes[index], Budget::new(usize::MAX), Vitals::default());
         let lane = &mut self.lanes[index];
         if lane.seq != range.first {
             let what = format!("`{}` is at {}, cannot read {range}", lane.id, lane.seq);
