@@ -5,6 +5,8 @@
 
 use std::error::Error as StdError;
 
+use crate::gap::Gap;
+
 /// A shorthand for results of this crate and of the ends.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -100,6 +102,7 @@ pub struct Error {
     kind: ErrorKind,
     context: String,
     hint: Option<String>,
+    gap: Option<Box<Gap>>,
     #[source]
     source: Option<BoxError>,
 }
@@ -107,7 +110,7 @@ pub struct Error {
 impl Error {
     /// Makes an error of `kind` that says what was tried.
     pub fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
-        Self { kind, context: context.into(), hint: None, source: None }
+        Self { kind, context: context.into(), hint: None, gap: None, source: None }
     }
 
     /// Adds the cause.
@@ -122,6 +125,18 @@ impl Error {
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Adds what is missing for good, to be recorded before anything ends or goes on.
+    #[must_use]
+    pub fn with_gap(mut self, gap: Gap) -> Self {
+        self.gap = Some(Box::new(gap));
+        self
+    }
+
+    /// What is missing for good.
+    pub fn gap(&self) -> Option<&Gap> {
+        self.gap.as_deref()
     }
 
     /// The kind, to act on.

@@ -9,6 +9,7 @@ pub mod doc_id;
 pub mod ejson;
 pub mod error;
 pub mod event;
+pub mod gap;
 pub mod json_column;
 pub mod native;
 pub mod position;
@@ -17,5 +18,6 @@ pub mod scope;
 pub mod sql;
 pub mod table;
 pub mod token;
+pub mod watch;
 
 pub use error::{Action, Error, ErrorKind, Result};
