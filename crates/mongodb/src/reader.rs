@@ -3,6 +3,7 @@
 //! It hands on the server's replies in order and never skips one. It ends only with an error that
 //! an operator must mend.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{Document, RawDocumentBuf, doc};
@@ -13,6 +14,7 @@ use tailwater_core::bson::{Doc, Value};
 use tailwater_core::event::ChangeEvent;
 use tailwater_core::position::LaneId;
 use tailwater_core::scope::{self, Scope};
+use tailwater_core::watch::{BeforeChange, Watch};
 use tailwater_core::{Action, Error, ErrorKind, Result};
 use tailwater_pipeline::budget::{Budget, Share};
 use tailwater_pipeline::retry::Backoff;
@@ -48,6 +50,7 @@ pub(crate) struct Reader {
     pub(crate) server: Server,
     pub(crate) lane: LaneId,
     pub(crate) scope: Scope,
+    pub(crate) watch: Arc<Watch>,
     pub(crate) budget: Budget,
     pub(crate) vitals: Vitals,
     at: Bookmark,
@@ -68,11 +71,22 @@ impl Reader {
         server: Server,
         lane: LaneId,
         scope: Scope,
+        watch: Arc<Watch>,
         at: Bookmark,
         budget: Budget,
         vitals: Vitals,
     ) -> Self {
-        Self { server, lane, scope, budget, vitals, at, cursor: None, backoff: Backoff::new() }
+        Self {
+            server,
+            lane,
+            scope,
+            watch,
+            budget,
+            vitals,
+            at,
+            cursor: None,
+            backoff: Backoff::new(),
+        }
     }
 
     /// The next reply, however long the server is away.
@@ -107,7 +121,7 @@ impl Reader {
     async fn try_next(&mut self) -> Result<Option<Reply>> {
         let cursor = match self.cursor.take() {
             Some(cursor) => cursor,
-            None => open(&self.server, &self.lane, &self.scope, &self.at).await?,
+            None => open(&self.server, &self.lane, &self.scope, &self.watch, &self.at).await?,
         };
         let cursor = &mut self.cursor.insert(cursor).0;
         let next = tokio::time::timeout(SILENCE, cursor.next()).await.map_err(|_| {
@@ -137,8 +151,18 @@ impl Reader {
 }
 
 /// Opens the change stream of a scope at a bookmark.
-async fn open(server: &Server, lane: &LaneId, scope: &Scope, at: &Bookmark) -> Result<Cursor> {
-    let mut options = doc! { "fullDocument": "updateLookup", "showExpandedEvents": true };
+async fn open(
+    server: &Server,
+    lane: &LaneId,
+    scope: &Scope,
+    watch: &Watch,
+    at: &Bookmark,
+) -> Result<Cursor> {
+    let mut options =
+        doc! { "fullDocument": watch.full_document.as_str(), "showExpandedEvents": true };
+    if watch.before_change != BeforeChange::Off {
+        options.insert("fullDocumentBeforeChange", watch.before_change.as_str());
+    }
     at.apply(&mut options)?;
     if *scope == Scope::Deployment {
         options.insert("allChangesForCluster", true);

@@ -4,12 +4,14 @@
 //! part per lane until a limit is reached. A seek ends the lane's reader; the next `read` starts a
 //! new one from there.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bson::Timestamp;
 use tailwater_core::event::ChangeEvent;
 use tailwater_core::position::{Epoch, LaneId, Position, Seq, SeqRange};
 use tailwater_core::scope::Scope;
+use tailwater_core::watch::Watch;
 use tailwater_core::{Error, ErrorKind, Result};
 use tailwater_pipeline::budget::Budget;
 use tailwater_pipeline::vitals::Vitals;
@@ -44,6 +46,7 @@ const CHANNEL: usize = 64;
 #[derive(Debug)]
 pub struct Streams {
     server: Server,
+    watch: Arc<Watch>,
     budget: Budget,
     vitals: Vitals,
     lanes: Vec<Lane>,
@@ -74,8 +77,14 @@ struct Heard {
 }
 
 impl Streams {
-    /// One stream for each thing to watch.
-    pub fn new(server: Server, scopes: Vec<Scope>, budget: Budget, vitals: Vitals) -> Self {
+    /// One stream for each scope; `watch` says what they ask of the server.
+    pub fn new(
+        server: Server,
+        scopes: Vec<Scope>,
+        watch: Watch,
+        budget: Budget,
+        vitals: Vitals,
+    ) -> Self {
         let (sender, inbox) = mpsc::channel(CHANNEL);
         let lanes = scopes.into_iter().map(|scope| Lane {
             id: LaneId::stream(&scope.entry()),
@@ -91,7 +100,16 @@ impl Streams {
         for lane in &lanes {
             vitals.expect(&lane.id);
         }
-        Self { server, budget, vitals, lanes, announced: false, sender, inbox }
+        Self {
+            server,
+            watch: Arc::new(watch),
+            budget,
+            vitals,
+            lanes,
+            announced: false,
+            sender,
+            inbox,
+        }
     }
 
     fn lane(&self, id: &LaneId) -> Result<usize> {
@@ -104,7 +122,8 @@ impl Streams {
     /// A reader from where a lane is.
     fn reader(&self, lane: &Lane, budget: Budget, vitals: Vitals) -> Reader {
         let (id, scope, at) = (lane.id.clone(), lane.scope.clone(), lane.at.clone());
-        Reader::new(self.server.clone(), id, scope, at, budget, vitals)
+        let watch = Arc::clone(&self.watch);
+        Reader::new(self.server.clone(), id, scope, watch, at, budget, vitals)
     }
 
     /// Starts a reader for every lane that has none.

@@ -161,7 +161,9 @@ impl Run {
         };
 
         let transform = Arc::new(ToRows::new(tables.layout().clone()));
-        let streams = Streams::new(server, scopes, Budget::new(MEMORY_BYTES), vitals.clone());
+        let watch = tailwater_core::watch::Watch::default();
+        let streams =
+            Streams::new(server, scopes, watch, Budget::new(MEMORY_BYTES), vitals.clone());
         let delivery = WriteAhead::new(folder, tables, DEFAULT_INSERT_DEADLINE, vitals);
         let run = worker::run(streams, transform, delivery, BatchLimits::default(), stop.clone());
         let overdue = async {
