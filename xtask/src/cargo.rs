@@ -15,19 +15,27 @@ fn cargo() -> Command {
 
 /// Runs `cargo` with these arguments and fails when it fails.
 pub(crate) fn run(arguments: &[&str]) -> anyhow::Result<()> {
-    say(&format!("> cargo {}", arguments.join(" ")));
-    let status = cargo().args(arguments).status().context("cannot run `cargo`")?;
-    ensure!(status.success(), "`cargo {}` failed", arguments.join(" "));
+    succeed(cargo().args(arguments), &format!("cargo {}", arguments.join(" ")))
+}
+
+/// As [`run`], with one variable set.
+pub(crate) fn run_with(variable: (&str, &str), arguments: &[&str]) -> anyhow::Result<()> {
+    let (name, value) = variable;
+    let line = format!("{name}={value:?} cargo {}", arguments.join(" "));
+    succeed(cargo().args(arguments).env(name, value), &line)
+}
+
+fn succeed(command: &mut Command, line: &str) -> anyhow::Result<()> {
+    say(&format!("> {line}"));
+    let status = command.status().context("cannot run `cargo`")?;
+    ensure!(status.success(), "`{line}` failed");
     Ok(())
 }
 
 /// Builds the documentation; a warning is a failure.
 pub(crate) fn document() -> anyhow::Result<()> {
     let arguments = ["doc", "--workspace", "--no-deps", "--document-private-items"];
-    say(&format!("> cargo {}", arguments.join(" ")));
-    let status = cargo().args(arguments).env("RUSTDOCFLAGS", "-D warnings").status()?;
-    ensure!(status.success(), "`cargo doc` failed");
-    Ok(())
+    run_with(("RUSTDOCFLAGS", "-D warnings"), &arguments)
 }
 
 /// Runs all tests.

@@ -1,4 +1,4 @@
-//! The project's commands: `cargo xtask setup | test | ci | demo | soak`.
+//! The project's commands: `cargo xtask setup | test | ci | demo | soak | bench`.
 //!
 //! Wires `cargo` and the package clients together and holds no logic of the product. It must stay
 //! quick to compile: what needs servers is in the testkit's binary, which it builds and becomes.
@@ -23,6 +23,9 @@ enum Command {
     /// Run long loops that the tests only begin, such as `soak kill --kills 200 --seed 7`
     #[command(subcommand)]
     Soak(Soak),
+    /// Measure, in release: what `docs/benchmarks.md` says
+    #[command(subcommand)]
+    Bench(Bench),
 }
 
 /// Long loops.
@@ -32,6 +35,17 @@ enum Soak {
     Kill(Passed),
     /// Lose answers, tokens and rows, delay and cut inserts, and kill Tailwater in between
     Fault(Passed),
+    /// Explore the model of one lane much further than the tests do
+    Model,
+    /// Run the real loop over scripted ends, 60 000 random cases of each property
+    Scripted,
+}
+
+/// Measurements.
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// What one core needs for a 700-byte event, step by step; fails above 5 us
+    Micro,
 }
 
 /// Arguments that the testkit's binary reads itself.
@@ -53,6 +67,17 @@ fn main() -> anyhow::Result<()> {
         Command::Demo(passed) => testkit(&["demo"], &passed),
         Command::Soak(Soak::Kill(passed)) => testkit(&["soak", "kill"], &passed),
         Command::Soak(Soak::Fault(passed)) => testkit(&["soak", "fault"], &passed),
+        Command::Soak(Soak::Model) => {
+            let test = ["test", "--release", "-p", "tailwater-pipeline", "--test", "model"];
+            cargo::run_with(("TAILWATER_MODEL", "large"), &test)
+        }
+        Command::Soak(Soak::Scripted) => {
+            let test = ["test", "--release", "-p", "tailwater-pipeline", "--test", "faults"];
+            cargo::run_with(("PROPTEST_CASES", "60000"), &test)
+        }
+        Command::Bench(Bench::Micro) => {
+            cargo::run(&["bench", "-p", "tailwater-core", "--bench", "micro"])
+        }
     }
 }
 
