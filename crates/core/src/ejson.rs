@@ -5,8 +5,10 @@
 //! exponent), dates of the years 1970 to 9999 as ISO text; an int64 stays `$numberLong`.
 //!
 //! The text is always valid JSON, so invalid UTF-8 becomes U+FFFD. Besides that, JSON cannot carry
-//! the payload of a NaN, and a document that has the fields of one of the wrappers (`{"$oid": …}`)
-//! would be read back as what they mean. Source: the specification "Extended JSON v2" of MongoDB.
+//! the payload of a NaN, a Decimal128 of more than 34 digits (which counts as zero), the inner length
+//! of a binary of subtype 2 where it is wrong, and names of an array's items other than 0, 1, …; and a
+//! document that has the fields of one of the wrappers (`{"$oid": …}`) would be read back as what they
+//! mean. Source: the specification "Extended JSON v2" of MongoDB.
 
 pub(crate) mod date;
 pub(crate) mod decimal;
@@ -23,7 +25,7 @@ use date::Fraction;
 ///
 /// When the bytes are not BSON; then `out` holds a part. Never after [`Doc::validate`].
 pub fn canonical(doc: Doc<'_>, out: &mut Vec<u8>) -> Result<(), BsonError> {
-    Writer { out, relaxed: false, strings: Strings::Utf8 }.document(doc, MAX_DEPTH)
+    Writer { out, relaxed: false, distinct: false }.document(doc, MAX_DEPTH)
 }
 
 /// Appends the document as Extended JSON that is relaxed wherever that loses nothing.
@@ -32,7 +34,7 @@ pub fn canonical(doc: Doc<'_>, out: &mut Vec<u8>) -> Result<(), BsonError> {
 ///
 /// As [`canonical`].
 pub fn relaxed(doc: Doc<'_>, out: &mut Vec<u8>) -> Result<(), BsonError> {
-    Writer { out, relaxed: true, strings: Strings::Utf8 }.document(doc, MAX_DEPTH)
+    Writer { out, relaxed: true, distinct: false }.document(doc, MAX_DEPTH)
 }
 
 /// Appends one value as canonical Extended JSON.
@@ -41,22 +43,23 @@ pub fn relaxed(doc: Doc<'_>, out: &mut Vec<u8>) -> Result<(), BsonError> {
 ///
 /// As [`canonical`].
 pub fn canonical_value(value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), BsonError> {
-    Writer { out, relaxed: false, strings: Strings::Utf8 }.value(value, MAX_DEPTH)
+    Writer { out, relaxed: false, distinct: false }.value(value, MAX_DEPTH)
 }
 
-/// Appends one value as [`canonical_value`] does, but with the bytes of strings as they are, so
-/// that different values never get the same text.
+/// Appends one value as [`canonical_value`] does, but so that different values never get the same
+/// text: the bytes of strings stay as they are, and a document is no wrapper, since the `$` of a name
+/// is written `\u0024` (but that of DBRef's names, which no wrapper begins with).
 ///
 /// # Errors
 ///
 /// As [`canonical`].
 pub(crate) fn distinct_value(value: &Value<'_>, out: &mut Vec<u8>) -> Result<(), BsonError> {
-    Writer { out, relaxed: false, strings: Strings::Bytes }.value(value, MAX_DEPTH)
+    Writer { out, relaxed: false, distinct: true }.value(value, MAX_DEPTH)
 }
 
 /// Appends the text as a JSON string, with its bytes as they are.
 pub(crate) fn distinct_string(text: &[u8], out: &mut Vec<u8>) {
-    Writer { out, relaxed: false, strings: Strings::Bytes }.string(text);
+    Writer { out, relaxed: false, distinct: true }.string(text);
 }
 
 /// Appends a finite double: the shortest digits that read back as the same, always with a point or
@@ -132,16 +135,11 @@ pub(crate) fn binary_content(subtype: u8, bytes: &[u8]) -> &[u8] {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Strings {
-    Utf8,
-    Bytes,
-}
-
 struct Writer<'o> {
     out: &'o mut Vec<u8>,
     relaxed: bool,
-    strings: Strings,
+    /// As [`distinct_value`] says.
+    distinct: bool,
 }
 
 impl Writer<'_> {
@@ -159,12 +157,20 @@ impl Writer<'_> {
                 self.out.push(b',');
             }
             first = false;
-            self.string(element.key);
+            self.name(element.key);
             self.out.push(b':');
             self.value(&element.value, levels)?;
         }
         self.out.push(b'}');
         Ok(())
+    }
+
+    fn name(&mut self, name: &[u8]) {
+        let start = self.out.len();
+        self.string(name);
+        if self.distinct && name.starts_with(b"$") && !matches!(name, b"$ref" | b"$id" | b"$db") {
+            self.out.splice(start + 1..start + 2, *b"\\u0024");
+        }
     }
 
     fn array(&mut self, array: Doc<'_>, levels: usize) -> Result<(), BsonError> {
@@ -189,10 +195,16 @@ impl Writer<'_> {
             Value::Document(doc) => self.document(doc, levels)?,
             Value::Array(array) => self.array(array, levels)?,
             Value::Binary { subtype, bytes } => {
+                let content = binary_content(subtype, bytes);
                 self.put(b"{\"$binary\":{\"base64\":\"");
-                base64(binary_content(subtype, bytes), self.out);
+                base64(content, self.out);
                 self.put(b"\",\"subType\":\"");
-                hex(&[subtype], self.out);
+                if subtype == 2 && content.len() == bytes.len() {
+                    // Not what the same content with a sound length gives, and as good to readers.
+                    self.out.push(b'2');
+                } else {
+                    hex(&[subtype], self.out);
+                }
                 self.put(b"\"}}");
             }
             Value::Undefined => self.put(b"{\"$undefined\":true}"),
@@ -300,7 +312,7 @@ impl Writer<'_> {
         self.out.push(b'"');
         if is_plain(text) {
             self.put(text);
-        } else if self.strings == Strings::Bytes || std::str::from_utf8(text).is_ok() {
+        } else if self.distinct || std::str::from_utf8(text).is_ok() {
             self.escaped(text);
         } else {
             for chunk in text.utf8_chunks() {

@@ -60,6 +60,34 @@ fn strings_that_are_not_text_keep_their_bytes() {
     assert_ne!(id(b"{\xff"), id(b"{\xfe"));
 }
 
+#[test]
+fn an_old_binary_with_a_wrong_inner_length_is_another_id() {
+    let id = |bytes: &[u8]| {
+        let mut out = Vec::new();
+        let value = tailwater_core::bson::Value::Binary { subtype: 2, bytes };
+        doc_id::write_id(&value, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(id(b"\x03\0\0\0abc"), r#"{"$binary":{"base64":"YWJj","subType":"02"}}"#);
+    assert_eq!(id(b"abc"), r#"{"$binary":{"base64":"YWJj","subType":"2"}}"#);
+    assert_ne!(id(b"\0\0\0\0"), id(b""));
+}
+
+#[test]
+fn a_document_like_a_wrapper_is_another_id() {
+    // The server takes such names behind DBRef's and in the scope of code.
+    let reference = |id: Bson| of_id(doc! { "$ref": "c", "$id": id });
+    let object_id = ObjectId::from_bytes([0xab; 12]);
+    assert_eq!(
+        reference(object_id.into()),
+        r#"{"$ref":"c","$id":{"$oid":"abababababababababababab"}}"#
+    );
+    assert_eq!(
+        reference(doc! { "$oid": object_id.to_hex() }.into()),
+        r#"{"$ref":"c","$id":{"\u0024oid":"abababababababababababab"}}"#
+    );
+}
+
 /// Texts that lie close to one another.
 fn id() -> impl Strategy<Value = Bson> {
     let number = prop_oneof![any::<i64>(), -3..3i64, Just(i64::MIN)];
