@@ -13,7 +13,7 @@ use std::hash::Hasher as _;
 use bytes::Bytes;
 use twox_hash::XxHash64;
 
-use crate::bson::{BsonError, Doc};
+use crate::bson::{BsonError, Doc, Value};
 use crate::event::ChangeEvent;
 use crate::json_column::text::{self, JsonText};
 use crate::json_column::{Dates, JsonColumn};
@@ -365,7 +365,7 @@ impl Records {
         events: impl Iterator<Item = &'e ChangeEvent>,
     ) -> Result<Block> {
         let text = match self.attrs.is_too_wide() {
-            true => Some(as_text(events, last_image, text::scalars)?),
+            true => Some(as_text(events.map(|event| (event, last_image(event))), text::scalars)?),
             false => None,
         };
         let attrs: &dyn native::Column = text.as_ref().map_or(&self.attrs, |text| text);
@@ -400,16 +400,56 @@ fn last_image(event: &ChangeEvent) -> Option<Doc<'_>> {
 
 /// A JSON column that is too wide for its own form.
 fn as_text<'e>(
-    events: impl Iterator<Item = &'e ChangeEvent>,
-    image: impl Fn(&ChangeEvent) -> Option<Doc<'_>>,
+    images: impl IntoIterator<Item = (&'e ChangeEvent, Option<Doc<'e>>)>,
     write: impl Fn(Doc<'_>, &mut Vec<u8>) -> Result<(), BsonError>,
 ) -> Result<JsonText> {
     let mut column = JsonText::default();
-    for event in events {
-        let image = image(event).unwrap_or(Doc::EMPTY);
+    for (event, image) in images {
+        let image = image.unwrap_or(Doc::EMPTY);
         column.push_with(image, &write).map_err(|error| malformed(event).with_source(error))?;
     }
     Ok(column)
+}
+
+/// By what a row of the current state is known.
+enum Id<'e> {
+    /// The document key.
+    Key(Doc<'e>),
+    /// The document's own `_id`.
+    Own(Value<'e>),
+}
+
+/// The rows of the current state that an event makes.
+///
+/// Mostly one. But `1` and `1.0` are equal to MongoDB, so that a replacement may put one in the place
+/// of the other, and they are texts of their own: then the old one gets a tombstone first.
+fn states(event: &ChangeEvent) -> Result<impl Iterator<Item = (Id<'_>, Option<Doc<'_>>)>> {
+    let image = event.full_document();
+    let rows = match event.document_key() {
+        None => [None, None],
+        Some(key) => match new_id(key, image) {
+            Err(error) => return Err(malformed(event).with_source(error)),
+            Ok(None) => [Some((Id::Key(key), image)), None],
+            Ok(Some(own)) => [Some((Id::Key(key), None)), Some((Id::Own(own), image))],
+        },
+    };
+    Ok(rows.into_iter().flatten())
+}
+
+/// The document's own `_id`, where its text is not that of the document key.
+fn new_id<'e>(key: Doc<'e>, image: Option<Doc<'e>>) -> Result<Option<Value<'e>>, BsonError> {
+    let mut fields = key.elements();
+    let (Some(old), None) = (fields.next().transpose()?, fields.next()) else { return Ok(None) };
+    let Some(own) = image.map(|image| image.get("_id")).transpose()?.flatten() else {
+        return Ok(None);
+    };
+    if old.key != b"_id" || old.value == own {
+        return Ok(None);
+    }
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    doc_id::write_id(&old.value, &mut before)?;
+    doc_id::write_id(&own, &mut after)?;
+    Ok((before != after).then_some(own))
 }
 
 fn idempotency_key(event: &ChangeEvent, doc_id: &[u8], out: &mut Vec<u8>) {
@@ -464,26 +504,31 @@ impl Default for Current {
 impl Current {
     fn push(&mut self, event: &ChangeEvent, partition: u32) -> Result<()> {
         let malformed = |error| malformed(event).with_source(error);
-        let Some(key) = event.document_key() else { return Ok(()) };
-        self.id.push_with(|out| doc_id::write(key, out)).map_err(malformed)?;
-        self.doc.begin_row();
-        match event.full_document() {
-            Some(image) => {
-                self.doc.document(image).map_err(malformed)?;
-                self.bson.push(image.as_bytes());
-                self.hash.push(XxHash64::oneshot(0, image.as_bytes()));
-                self.is_deleted.push(0);
+        for (id, image) in states(event)? {
+            let write_id = |out: &mut _| match &id {
+                Id::Key(key) => doc_id::write(*key, out),
+                Id::Own(id) => doc_id::write_id(id, out),
+            };
+            self.id.push_with(write_id).map_err(malformed)?;
+            self.doc.begin_row();
+            match image {
+                Some(image) => {
+                    self.doc.document(image).map_err(malformed)?;
+                    self.bson.push(image.as_bytes());
+                    self.hash.push(XxHash64::oneshot(0, image.as_bytes()));
+                    self.is_deleted.push(0);
+                }
+                None => {
+                    self.bson.push(b"");
+                    self.hash.push(0);
+                    self.is_deleted.push(1);
+                }
             }
-            None => {
-                self.bson.push(b"");
-                self.hash.push(0);
-                self.is_deleted.push(1);
-            }
+            self.doc.end_row();
+            self.version.push(event.version());
+            self.partition.push(partition);
+            self.rows += 1;
         }
-        self.doc.end_row();
-        self.version.push(event.version());
-        self.partition.push(partition);
-        self.rows += 1;
         Ok(())
     }
 
@@ -493,7 +538,13 @@ impl Current {
         events: impl Iterator<Item = &'e ChangeEvent>,
     ) -> Result<Block> {
         let text = match self.doc.is_too_wide() {
-            true => Some(as_text(events, ChangeEvent::full_document, text::document)?),
+            true => {
+                let mut images = Vec::new();
+                for event in events {
+                    images.extend(states(event)?.map(|(_, image)| (event, image)));
+                }
+                Some(as_text(images, text::document)?)
+            }
             false => None,
         };
         let doc: &dyn native::Column = text.as_ref().map_or(&self.doc, |text| text);
