@@ -15,13 +15,14 @@ use futures_util::TryStreamExt as _;
 use mongodb::Client;
 use serde::Deserialize;
 
-pub use current::{CurrentRow, judge_current};
+pub use current::{CurrentRow, Lives, judge_current};
 pub use events::{EventJudge, Row};
 pub use verdict::{Findings, Rule, Verdict};
 
 use crate::clickhouse::{ClickHouse, identifier, literal};
 use crate::contract;
-use crate::truth::Event;
+use crate::truth::{Event, MARKERS};
+use crate::watch::Watch;
 
 /// Rows that are read at once.
 const PAGE: u64 = 20_000;
@@ -36,8 +37,8 @@ pub struct Checker {
     pub mongodb: Client,
     /// Where the tables are.
     pub clickhouse: ClickHouse,
-    /// The collections that are judged, `db.coll`.
-    pub namespaces: Vec<String>,
+    /// What the run was told to watch, and is judged by.
+    pub watch: Watch,
 }
 
 #[derive(Deserialize)]
@@ -68,30 +69,32 @@ impl Checker {
     ///
     /// When a server does not answer. A broken promise is no error but a finding.
     pub async fn check(&self, events: Vec<Event>) -> anyhow::Result<Verdict> {
-        let events: Vec<Event> = events
-            .into_iter()
-            .filter(|event| self.namespaces.contains(&event.namespace()))
-            .collect();
         let events = self.since_first_row(events).await;
         self.wait_for_rows(events.len()).await;
 
-        let mut judge = EventJudge::new(&events);
+        let mut judge = EventJudge::new(&self.watch, &events);
         self.read_rows(|row| judge.row(&row)).await?;
         let (rows, mut findings) = judge.finish();
         findings.extend(self.current_state(&events).await?);
-        let documents: BTreeSet<(&str, &str)> =
-            events.iter().map(|event| (event.collection.as_str(), event.doc_id.as_str())).collect();
+        let documents: BTreeSet<(String, &str)> = events
+            .iter()
+            .filter(|event| event.concerns_a_document())
+            .map(|event| (event.namespace(), event.doc_id.as_str()))
+            .collect();
         let (events, documents) = (events.len().try_into()?, documents.len().try_into()?);
         Ok(Verdict { events, rows, documents, findings })
     }
 
     /// How many different keys `record_raw` holds; 0 as long as there is no such table.
     pub async fn keys(&self) -> u64 {
-        let sql = "SELECT uniqExact(idempotency_key) AS rows FROM record_raw";
-        self.clickhouse.one::<Count>(sql).await.map_or(0, |count| count.rows)
+        let sql = format!(
+            "SELECT uniqExact(idempotency_key) AS rows FROM record_raw WHERE ns_db != {}",
+            literal(MARKERS)
+        );
+        self.clickhouse.one::<Count>(&sql).await.map_or(0, |count| count.rows)
     }
 
-    /// The key at offset 0 of each collection that has rows; none as long as there is no table.
+    /// The key at offset 0 of each stream that has rows; none as long as there is no table.
     pub async fn first_keys(&self) -> BTreeMap<String, String> {
         let sql = "SELECT _topic AS topic, any(idempotency_key) AS key FROM record_raw \
                    WHERE _offset = 0 GROUP BY topic";
@@ -99,24 +102,25 @@ impl Checker {
         firsts.into_iter().map(|first| (first.topic, first.key)).collect()
     }
 
-    /// Leaves out what happened in a collection before its first row: when `--start now` begins is
-    /// the product's choice. Where the first row is no event of the truth, nothing is left out.
+    /// The events of each stream from its first row on: when `--start now` begins is the product's
+    /// choice. Where the first row is no event of the truth, nothing is left out.
     async fn since_first_row(&self, events: Vec<Event>) -> Vec<Event> {
         let started = Instant::now();
+        let streams = self.watch.streams().len();
         let mut firsts = self.first_keys().await;
         // A server that starts just now answers later, and so may the rows come.
-        while firsts.len() < self.namespaces.len() && started.elapsed() < STANDSTILL {
+        while firsts.len() < streams && started.elapsed() < STANDSTILL {
             tokio::time::sleep(Duration::from_millis(200)).await;
             firsts = self.first_keys().await;
         }
         firsts.retain(|_, key| events.iter().any(|event| event.key == *key));
         let mut kept = Vec::with_capacity(events.len());
         for event in events {
-            let namespace = event.namespace();
-            if firsts.get(&namespace).is_some_and(|key| *key == event.key) {
-                firsts.remove(&namespace);
+            let Some(stream) = self.watch.stream_of(&event) else { continue };
+            if firsts.get(&stream.topic).is_some_and(|key| *key == event.key) {
+                firsts.remove(&stream.topic);
             }
-            if !firsts.contains_key(&namespace) {
+            if !firsts.contains_key(&stream.topic) {
                 kept.push(event);
             }
         }
@@ -188,10 +192,13 @@ impl Checker {
     async fn current_state(&self, events: &[Event]) -> anyhow::Result<Findings> {
         let mut last = Findings::default();
         let mut moved = Instant::now();
+        let lives = Lives::follow(&self.watch, events);
         loop {
             let mut findings = Findings::default();
-            for namespace in &self.namespaces {
-                findings.extend(self.current_state_of(namespace, events).await?);
+            for namespace in lives.namespaces() {
+                if self.is_watched(namespace)? {
+                    findings.extend(self.current_state_of(namespace, &lives).await?);
+                }
             }
             if findings.is_empty() || moved.elapsed() > STANDSTILL / 4 {
                 return Ok(findings);
@@ -203,11 +210,12 @@ impl Checker {
         }
     }
 
-    async fn current_state_of(
-        &self,
-        namespace: &str,
-        events: &[Event],
-    ) -> anyhow::Result<Findings> {
+    fn is_watched(&self, namespace: &str) -> anyhow::Result<bool> {
+        let (database, name) = namespace.split_once('.').context("a namespace is `db.coll`")?;
+        Ok(self.watch.streams().iter().any(|stream| stream.covers(database, name)))
+    }
+
+    async fn current_state_of(&self, namespace: &str, lives: &Lives) -> anyhow::Result<Findings> {
         let (database, name) = namespace.split_once('.').context("a namespace is `db.coll`")?;
         let collection = self.mongodb.database(database).collection::<RawDocumentBuf>(name);
         let mut documents = BTreeMap::new();
@@ -220,12 +228,9 @@ impl Checker {
         let table = format!("{database}__{name}");
         let view = identifier(&format!("{table}_current"));
         let table = identifier(&table);
-        if !events.iter().any(|event| event.namespace() == namespace) {
-            return Ok(Findings::default());
-        }
         let rows: Vec<CurrentRow> =
             self.clickhouse.all(&format!("SELECT {} FROM {view}", CurrentRow::COLUMNS)).await?;
-        let mut findings = judge_current(namespace, events, &documents, &rows);
+        let mut findings = judge_current(namespace, lives, &documents, &rows);
         let sql = format!(
             "SELECT count() AS rows FROM {table} WHERE _is_deleted = 1 AND (_bson != '' OR _hash != 0)"
         );

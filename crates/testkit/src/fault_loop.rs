@@ -23,6 +23,9 @@ use crate::workload::{self, Tally, Workload};
 /// How long anything may take that needs a healthy product.
 const DEADLINE: Duration = Duration::from_secs(120);
 
+/// One collection: what is beyond the last offset belongs to the insert that was caught.
+const COLLECTION: &str = "ingest.files";
+
 /// What happens. All but the last two are followed by a kill of `run`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scene {
@@ -94,9 +97,9 @@ pub async fn run(
     };
     let proxy = Proxy::start(engine.address()).await?;
     let target = Target::Server { through: proxy.address(), direct: engine.address() };
-    // One collection: what is beyond the last offset belongs to the insert that was caught.
-    let namespaces = ["ingest.files".to_owned()];
-    let Some(mut rig) = Rig::assemble(binary, &namespaces, target).await? else { return Ok(None) };
+    let Some(mut rig) = Rig::assemble(binary, &[COLLECTION.into()], target).await? else {
+        return Ok(None);
+    };
     rig.warm_up(|number| bson::doc! { "_id": format!("warm-up {number}") }).await?;
     let mut stage = Stage { rig, engine, proxy };
     let result = stage.play(plan, &mut tell).await;
@@ -140,7 +143,7 @@ impl Stage {
         let mut random = StdRng::seed_from_u64(plan.seed);
         let mut scenes: Vec<Scene> = (0..plan.rounds).flat_map(|_| SCENES).collect();
         scenes.shuffle(&mut random);
-        let mut workload = workload::Plan::new(plan.seed, self.rig.checker.namespaces.clone());
+        let mut workload = workload::Plan::new(plan.seed, vec![COLLECTION.into()]);
         workload.writers = 3;
         let load = Workload::start(&self.rig.client, &workload)?;
         let mut faults = 0;

@@ -12,7 +12,8 @@ use tokio::net::TcpStream;
 use crate::checker::Verdict;
 use crate::rig::Rig;
 use crate::servers::Exit;
-use crate::workload::{self, Tally, Workload};
+use crate::watch::Watch;
+use crate::workload::{self, Ddl, Tally, Workload};
 
 /// How long a settling product may take.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(60);
@@ -24,14 +25,51 @@ pub struct Plan {
     pub seed: u64,
     /// How many kills.
     pub kills: u32,
-    /// The collections, `db.coll`, all in one database.
-    pub namespaces: Vec<String>,
+    /// What `run` watches.
+    pub watch: Watch,
 }
 
 impl Plan {
-    /// Two collections.
+    /// Watches collections, two databases or everything, by the seed.
     pub fn new(seed: u64, kills: u32) -> Self {
-        Self { seed, kills, namespaces: vec!["ingest.files".into(), "ingest.jobs".into()] }
+        let text = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let watch = match seed % 3 {
+            0 => Watch::Databases(text(&["ingest", "scratch"])),
+            1 => Watch::Collections(text(&[
+                "ingest.files",
+                "ingest.jobs",
+                "ingest.step_*",
+                "scratch.*",
+            ])),
+            _ => Watch::Deployment,
+        };
+        Self { seed, kills, watch }
+    }
+
+    /// Documents in collections of two databases, which are dropped and renamed meanwhile.
+    fn workload(&self) -> workload::Plan {
+        let text = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let names = [
+            "ingest.files",
+            "ingest.jobs",
+            "ingest.step_a",
+            "ingest.step_b",
+            "scratch.one",
+            "scratch.two",
+        ];
+        let mut plan = workload::Plan::new(self.seed, text(&names));
+        plan.writers = 3;
+        plan.ddl = Some(Ddl {
+            renames: vec![
+                text(&["ingest.step_a", "ingest.step_b", "ingest.step_c"]),
+                text(&["scratch.one", "scratch.two", "scratch.one"]),
+                // Nobody writes to this one, and some streams do not watch it.
+                text(&["ingest.files", "ingest.away"]),
+            ],
+            dropped_databases: vec!["scratch".into()],
+            max_pause_ms: 1000,
+        });
+        plan
     }
 }
 
@@ -93,7 +131,7 @@ pub async fn run(
     plan: &Plan,
     mut tell: impl FnMut(&str),
 ) -> anyhow::Result<Option<Report>> {
-    let Some(mut rig) = Rig::start(binary, &plan.namespaces).await? else { return Ok(None) };
+    let Some(mut rig) = Rig::start(binary, plan.watch.clone()).await? else { return Ok(None) };
     let result = kill_and_judge(&mut rig, plan, &mut tell).await;
     match result {
         Ok(report) if report.verdict.is_clean() => Ok(Some(report)),
@@ -118,9 +156,7 @@ async fn kill_and_judge(
 ) -> anyhow::Result<Report> {
     let mut random = StdRng::seed_from_u64(plan.seed);
     let mut report = Report::default();
-    let mut workload_plan = workload::Plan::new(plan.seed, plan.namespaces.clone());
-    workload_plan.writers = 3;
-    let load = Workload::start(&rig.client, &workload_plan)?;
+    let load = Workload::start(&rig.client, &plan.workload())?;
     let mut engine_killed = false;
 
     for number in 1..=plan.kills {

@@ -16,4 +16,5 @@ pub mod kill_loop;
 pub mod rig;
 pub mod servers;
 pub mod truth;
+pub mod watch;
 pub mod workload;

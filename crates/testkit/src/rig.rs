@@ -12,6 +12,7 @@ use crate::checker::{Checker, Verdict};
 use crate::clickhouse::ClickHouse;
 use crate::servers::{Mongod, Needed, RunArguments, Tailwater, Target, free_port};
 use crate::truth::Truth;
+use crate::watch::Watch;
 
 /// How long the first row may take, on the slowest machine.
 const FIRST_ROW_DEADLINE: Duration = Duration::from_secs(120);
@@ -36,15 +37,16 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Starts everything and waits until each collection's changes arrive. The collections must be
-    /// in one database. `None`: a server is missing here, skip.
+    /// Starts everything and waits until each stream's changes arrive. `None`: a server is missing
+    /// here, skip.
     ///
     /// # Errors
     ///
     /// When something does not start, or no row arrives.
-    pub async fn start(binary: &Path, namespaces: &[String]) -> anyhow::Result<Option<Self>> {
+    pub async fn start(binary: &Path, watch: Watch) -> anyhow::Result<Option<Self>> {
+        let Some(mongod) = Mongod::start().await? else { return Ok(None) };
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
-        let Some(mut rig) = Self::assemble(binary, namespaces, Target::Embedded(listen)).await?
+        let Some(mut rig) = Self::over(mongod, binary, watch, Target::Embedded(listen)).await?
         else {
             return Ok(None);
         };
@@ -52,7 +54,8 @@ impl Rig {
         Ok(Some(rig))
     }
 
-    /// As [`Rig::start`], with the rows going there, and without waiting for a row.
+    /// Starts a server and everything else, over some collections, with the rows going there, and
+    /// without waiting for a row.
     ///
     /// # Errors
     ///
@@ -62,18 +65,30 @@ impl Rig {
         namespaces: &[String],
         target: Target,
     ) -> anyhow::Result<Option<Self>> {
+        let Some(mongod) = Mongod::start().await? else { return Ok(None) };
+        Self::over(mongod, binary, Watch::Collections(namespaces.to_vec()), target).await
+    }
+
+    /// Starts everything but the server, without waiting for a row.
+    ///
+    /// # Errors
+    ///
+    /// When something does not start.
+    pub async fn over(
+        mongod: Mongod,
+        binary: &Path,
+        watch: Watch,
+        target: Target,
+    ) -> anyhow::Result<Option<Self>> {
         if Needed::Libchdb.find()?.is_none() {
             return Ok(None);
         }
-        let Some(mongod) = Mongod::start().await? else { return Ok(None) };
         let client = mongod.client().await?;
-        let (database, _) =
-            namespaces.first().and_then(|name| name.split_once('.')).context("no collection")?;
-        let truth = Truth::start(&client, database).await?;
+        let truth = Truth::start(&client).await?;
         let folder = tempfile::Builder::new().prefix("tailwater-rig-").tempdir()?;
         let arguments = RunArguments {
             source: mongod.uri(),
-            collections: namespaces.to_vec(),
+            watch: watch.clone(),
             state: folder.path().join("state"),
             target,
             http: free_port()?,
@@ -83,7 +98,7 @@ impl Rig {
         let checker = Checker {
             mongodb: client.clone(),
             clickhouse: ClickHouse::new(&format!("http://{}", target.address()), "default"),
-            namespaces: namespaces.to_vec(),
+            watch,
         };
         let binary = binary.to_owned();
         Ok(Some(Self { tailwater, mongod, client, truth, checker, arguments, binary, folder }))
@@ -100,7 +115,7 @@ impl Rig {
         Ok(())
     }
 
-    /// Writes documents until each collection has a row: `--start now` begins at a moment that only
+    /// Writes documents until each stream has a row: `--start now` begins at a moment that only
     /// the product knows. The judged truth begins with the first row.
     ///
     /// # Errors
@@ -113,17 +128,18 @@ impl Rig {
         let started = Instant::now();
         for number in 0.. {
             let firsts = self.checker.first_keys().await;
-            if firsts.len() == self.checker.namespaces.len() {
+            let streams = self.checker.watch.streams();
+            let cold: Vec<_> =
+                streams.iter().filter(|stream| !firsts.contains_key(&stream.topic)).collect();
+            if cold.is_empty() {
                 return Ok(());
             }
             self.tailwater.expect_running()?;
             if started.elapsed() > FIRST_ROW_DEADLINE {
                 bail!("no row after {FIRST_ROW_DEADLINE:?}:\n{}", self.tailwater.log_tail());
             }
-            for namespace in &self.checker.namespaces {
-                if firsts.contains_key(namespace) {
-                    continue;
-                }
+            for stream in cold {
+                let namespace = stream.a_collection();
                 let (database, name) = namespace.split_once('.').context("it is `db.coll`")?;
                 let collection = self.client.database(database).collection::<Document>(name);
                 collection.insert_one(document(number)).await?;

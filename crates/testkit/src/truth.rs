@@ -1,6 +1,7 @@
-//! The truth: every change of a database, read by an independent change stream.
+//! The truth: every change of the deployment, read by an independent change stream.
 //!
-//! Never looks documents up, so nothing in an event depends on when it was read.
+//! Never looks documents up, so nothing in an event depends on when it was read. A stream of the
+//! whole deployment outlives what ends others: drops of collections and databases.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::contract::{self, Token};
 
-/// The collection of the markers that tell how far the truth has read. Never judged.
+/// The database of the markers that tell how far the truth has read. Never judged.
 pub const MARKERS: &str = "testkit_markers";
 
 /// How long the server may be away before the truth gives up.
@@ -54,6 +55,12 @@ impl Event {
         self.document.contains_key("documentKey")
     }
 
+    /// Where a `rename` goes: a database and a collection.
+    pub fn renamed_to(&self) -> Option<(&str, &str)> {
+        let to = self.document.get_document("to").ok()?;
+        Some((to.get_str("db").ok()?, to.get_str("coll").ok()?))
+    }
+
     /// Derives the columns of a change event.
     ///
     /// # Errors
@@ -89,41 +96,28 @@ impl Event {
 #[derive(Debug)]
 pub struct Truth {
     client: Client,
-    database: String,
     events: Arc<Mutex<Vec<Event>>>,
     last_marker: watch::Receiver<Option<ObjectId>>,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Truth {
-    /// Opens the stream on `database`. Every later change will be in it.
+    /// Opens the stream. Every later change will be in it.
     ///
     /// # Errors
     ///
     /// When the stream cannot be opened.
-    pub async fn start(client: &Client, database: &str) -> anyhow::Result<Self> {
+    pub async fn start(client: &Client) -> anyhow::Result<Self> {
         let hello = client.database("admin").run_command(doc! { "hello": 1 }).await?;
         let mut time = hello.get_timestamp("operationTime").context("no operation time")?;
         time.increment += 1;
         let from = From::Time(time);
-        let stream =
-            open(client, database, &from).await.context("cannot open the truth's stream")?;
+        let stream = open(client, &from).await.context("cannot open the truth's stream")?;
         let (seen, last_marker) = watch::channel(None);
-        let mut reader = Reader {
-            client: client.clone(),
-            database: database.to_owned(),
-            events: Arc::default(),
-            seen,
-        };
+        let mut reader = Reader { client: client.clone(), events: Arc::default(), seen };
         let events = Arc::clone(&reader.events);
         let task = tokio::spawn(async move { reader.read(stream, from).await });
-        Ok(Self {
-            client: client.clone(),
-            database: database.to_owned(),
-            events,
-            last_marker,
-            task,
-        })
+        Ok(Self { client: client.clone(), events, last_marker, task })
     }
 
     /// How many events there are so far, markers excluded.
@@ -143,7 +137,7 @@ impl Truth {
     /// When the marker cannot be written, or the stream has failed.
     pub async fn up_to_now(&mut self) -> anyhow::Result<Vec<Event>> {
         let marker = ObjectId::new();
-        let markers = self.client.database(&self.database).collection::<Document>(MARKERS);
+        let markers = self.client.database(MARKERS).collection::<Document>("markers");
         markers.insert_one(doc! { "_id": marker }).await.context("cannot write a marker")?;
         if self.last_marker.wait_for(|seen| *seen == Some(marker)).await.is_err() {
             match (&mut self.task).await? {
@@ -164,18 +158,14 @@ impl Drop for Truth {
 /// A plain cursor, not the driver's change stream: where it goes on is decided here alone, by the
 /// tokens of the events that were taken. The driver's stream (3.9.1) forgets its token when it cannot
 /// resume at once, and then goes on from now.
-async fn open(
-    client: &Client,
-    database: &str,
-    from: &From,
-) -> mongodb::error::Result<Cursor<Document>> {
-    let mut options = doc! { "showExpandedEvents": true };
+async fn open(client: &Client, from: &From) -> mongodb::error::Result<Cursor<Document>> {
+    let mut options = doc! { "showExpandedEvents": true, "allChangesForCluster": true };
     match from {
         From::Time(time) => options.insert("startAtOperationTime", *time),
         From::Event(token) => options.insert("resumeAfter", token.clone()),
     };
     client
-        .database(database)
+        .database("admin")
         .aggregate([doc! { "$changeStream": options }])
         .max_await_time(Duration::from_millis(200))
         .await
@@ -192,7 +182,6 @@ enum From {
 
 struct Reader {
     client: Client,
-    database: String,
     events: Arc<Mutex<Vec<Event>>>,
     seen: watch::Sender<Option<ObjectId>>,
 }
@@ -222,7 +211,7 @@ impl Reader {
             let broken = Instant::now();
             stream = loop {
                 tokio::time::sleep(Duration::from_millis(100)).await;
-                match open(&self.client, &self.database, &from).await {
+                match open(&self.client, &from).await {
                     Ok(stream) => break stream,
                     Err(error) if broken.elapsed() > SERVER_DEADLINE => {
                         let silence = last_answer.elapsed();
@@ -236,7 +225,7 @@ impl Reader {
 
     async fn take(&mut self, document: Document) -> anyhow::Result<()> {
         let event = Event::of(document)?;
-        if event.collection == MARKERS {
+        if event.database == MARKERS {
             let key =
                 event.document.get_document("documentKey").ok().and_then(|key| key.get("_id"));
             if let Some(Bson::ObjectId(marker)) = key {
@@ -258,7 +247,7 @@ mod tests {
     async fn the_truth_holds_every_change_also_after_a_restart_of_the_server() {
         let Some(mut mongod) = Mongod::start().await.unwrap() else { return };
         let client = mongod.client().await.unwrap();
-        let mut truth = Truth::start(&client, "d").await.unwrap();
+        let mut truth = Truth::start(&client).await.unwrap();
         let things = client.database("d").collection::<Document>("things");
         things.insert_one(doc! { "_id": 1 }).await.unwrap();
         let mut session = client.start_session().await.unwrap();

@@ -3,6 +3,7 @@
 //! Each writer's sequence of intentions depends on the seed alone; how the writers interleave, and
 //! what a killed server did with the last write, does not matter: the truth is the change stream.
 
+mod ddl;
 pub(crate) mod documents;
 mod writer;
 
@@ -17,7 +18,10 @@ use rand::rngs::StdRng;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use ddl::Changer;
 use writer::Writer;
+
+pub use ddl::Ddl;
 
 /// What to write.
 #[derive(Debug, Clone)]
@@ -34,12 +38,15 @@ pub struct Plan {
     pub writes: Option<u64>,
     /// The longest pause between two bursts, in milliseconds; 0: none.
     pub max_pause_ms: u64,
+    /// What happens to the collections as a whole meanwhile.
+    pub ddl: Option<Ddl>,
 }
 
 impl Plan {
     /// Four writers over 300 documents, until stopped.
     pub fn new(seed: u64, namespaces: Vec<String>) -> Self {
-        Self { seed, namespaces, writers: 4, documents: 300, writes: None, max_pause_ms: 60 }
+        let (writers, documents, max_pause_ms) = (4, 300, 60);
+        Self { seed, namespaces, writers, documents, writes: None, max_pause_ms, ddl: None }
     }
 }
 
@@ -52,6 +59,8 @@ pub struct Tally {
     pub committed: u64,
     /// Transactions that were aborted on purpose or by a conflict.
     pub aborted: u64,
+    /// Changes of whole collections and databases.
+    pub ddl: u64,
     /// Writes without an answer: the server was away.
     pub unknown: u64,
 }
@@ -61,14 +70,19 @@ impl AddAssign for Tally {
         self.writes += other.writes;
         self.committed += other.committed;
         self.aborted += other.aborted;
+        self.ddl += other.ddl;
         self.unknown += other.unknown;
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { writes, committed, aborted, unknown } = self;
-        write!(f, "{writes} writes, {committed} transactions, {aborted} aborted, {unknown} unknown")
+        let Self { writes, committed, aborted, ddl, unknown } = self;
+        write!(
+            f,
+            "{writes} writes, {committed} transactions, {aborted} aborted, {ddl} DDL, \
+             {unknown} unknown"
+        )
     }
 }
 
@@ -104,6 +118,11 @@ impl Workload {
                 tally: Tally::default(),
             };
             writers.spawn(writer.run(plan.writes.unwrap_or(u64::MAX), stop.clone()));
+        }
+        if let Some(ddl) = plan.ddl.clone() {
+            let names = plan.namespaces.clone();
+            let changer = Changer::new(client.clone(), names, ddl, plan.seed);
+            writers.spawn(changer.run(stop.clone()));
         }
         Ok(Self { stop, writers })
     }
@@ -152,7 +171,7 @@ mod tests {
     async fn every_kind_of_change_reaches_the_stream_under_a_key_of_its_own() {
         let Some(mongod) = Mongod::start().await.unwrap() else { return };
         let client = mongod.client().await.unwrap();
-        let mut truth = Truth::start(&client, "d").await.unwrap();
+        let mut truth = Truth::start(&client).await.unwrap();
         let mut plan = Plan::new(7, vec!["d.one".into(), "d.two".into()]);
         plan.writes = Some(400);
         plan.max_pause_ms = 0;

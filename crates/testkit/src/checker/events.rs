@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 use super::verdict::{Findings, Rule};
 use crate::contract;
 use crate::json_column;
-use crate::truth::Event;
+use crate::truth::{Event, MARKERS};
+use crate::watch::{Stream, Watch};
 
 /// A row of `record_raw`, as the judge reads it.
 #[derive(Debug, Clone, Deserialize)]
@@ -61,11 +62,13 @@ impl Row {
 /// The judge of the events. Rows must come by topic and epoch, and in these by offset.
 #[derive(Debug)]
 pub struct EventJudge<'a> {
+    watch: &'a Watch,
     events: &'a [Event],
     by_key: HashMap<&'a str, usize>,
     rows_of: Vec<u32>,
     /// Topic, partition and epoch that rows come from now.
     lane: Option<(String, u32, String)>,
+    stream: Option<Stream>,
     epochs: HashMap<String, String>,
     next_offset: u64,
     last_event: Option<usize>,
@@ -74,8 +77,8 @@ pub struct EventJudge<'a> {
 }
 
 impl<'a> EventJudge<'a> {
-    /// A judge that knows the truth.
-    pub fn new(events: &'a [Event]) -> Self {
+    /// A judge that knows the truth of what is watched.
+    pub fn new(watch: &'a Watch, events: &'a [Event]) -> Self {
         let by_key: HashMap<&str, usize> =
             events.iter().enumerate().map(|(index, event)| (event.key.as_str(), index)).collect();
         let mut findings = Findings::default();
@@ -85,10 +88,12 @@ impl<'a> EventJudge<'a> {
             });
         }
         Self {
+            watch,
             events,
             by_key,
             rows_of: vec![0; events.len()],
             lane: None,
+            stream: None,
             epochs: HashMap::new(),
             next_offset: 0,
             last_event: None,
@@ -99,21 +104,26 @@ impl<'a> EventJudge<'a> {
 
     /// Judges one row.
     pub fn row(&mut self, row: &Row) {
-        self.rows += 1;
         self.position(row);
+        if row.ns_db == MARKERS {
+            return;
+        }
+        self.rows += 1;
         let Some(&index) = self.by_key.get(row.idempotency_key.as_str()) else {
-            let known = self.events.iter().find(|event| event.namespace() == row.topic);
             self.findings.add(Rule::Extra, || {
-                let (key, offset) = (&row.idempotency_key, row.offset);
-                let first = known.map_or("nothing", |event| &event.key);
-                format!("`{key}` at offset {offset} (the truth begins with `{first}`)")
+                let Row { topic, offset, idempotency_key, .. } = row;
+                format!("`{idempotency_key}` in `{topic}` at offset {offset}")
             });
             return;
         };
+        let event = &self.events[index];
+        // Behind what ends the stream the server sends an `invalidate`, which has no row.
+        self.next_offset += u64::from(self.stream.as_ref().is_some_and(|it| it.ends_behind(event)));
         self.rows_of[index] += 1;
         if self.rows_of[index] > 1 {
             self.findings.add(Rule::Duplicate, || {
-                format!("`{}` again at offset {}", row.idempotency_key, row.offset)
+                let Row { topic, offset, idempotency_key, .. } = row;
+                format!("`{idempotency_key}` again in `{topic}` at offset {offset}")
             });
             return;
         }
@@ -123,8 +133,14 @@ impl<'a> EventJudge<'a> {
             });
         }
         self.last_event = Some(index);
-        self.identity(row, &self.events[index]);
-        self.content(row, &self.events[index]);
+        let stream = self.watch.stream_of(event);
+        if stream.is_none_or(|stream| stream.topic != row.topic) {
+            self.findings.add(Rule::Position, || {
+                format!("`{}` is in the stream `{}`", row.idempotency_key, row.topic)
+            });
+        }
+        self.identity(row, event);
+        self.content(row, event);
     }
 
     fn position(&mut self, row: &Row) {
@@ -139,10 +155,11 @@ impl<'a> EventJudge<'a> {
                 self.findings.add(Rule::Position, || format!("a lane that should not be: {lane}"));
             }
             self.lane = Some(lane);
+            self.stream = self.watch.streams().into_iter().find(|it| it.topic == row.topic);
             self.next_offset = 0;
             self.last_event = None;
         }
-        if row.offset != self.next_offset || row.topic != format!("{}.{}", row.ns_db, row.ns_coll) {
+        if row.offset != self.next_offset {
             let expected = self.next_offset;
             self.findings.add(Rule::Position, || {
                 let Row { topic, offset, idempotency_key, .. } = row;

@@ -33,6 +33,10 @@ fn change(
     Event::of(event).unwrap()
 }
 
+fn watch() -> Watch {
+    Watch::Collections(vec!["d.c".into()])
+}
+
 /// Two documents: one lives, one is deleted.
 fn truth() -> Vec<Event> {
     vec![
@@ -56,7 +60,8 @@ fn rows() -> Vec<Row> {
 
 fn judge(rows: &[Row]) -> Findings {
     let truth = truth();
-    let mut judge = EventJudge::new(&truth);
+    let watch = watch();
+    let mut judge = EventJudge::new(&watch, &truth);
     rows.iter().for_each(|row| judge.row(row));
     judge.finish().1
 }
@@ -199,7 +204,7 @@ fn current(change: impl FnOnce(&mut Vec<CurrentRow>)) -> Vec<Rule> {
     change(&mut view);
     let before_the_start = ("9".to_owned(), vec![0]);
     let collection = BTreeMap::from([("1".to_owned(), bytes), before_the_start]);
-    judge_current("d.c", &truth(), &collection, &view).rules()
+    judge_current("d.c", &Lives::follow(&watch(), &truth()), &collection, &view).rules()
 }
 
 #[test]

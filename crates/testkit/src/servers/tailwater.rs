@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::watch::Watch;
+
 use super::child::{Child, Exit, children_of, signal_process};
+use super::resident::Resident;
 
 /// A running `tailwater` and its log.
 #[derive(Debug)]
@@ -27,6 +30,15 @@ impl Tailwater {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it holds in memory. The engine that it starts is a process of its own.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn resident(&self) -> anyhow::Result<Resident> {
+        Resident::of(self.id())
     }
 
     /// How it ended, if it has.
@@ -127,8 +139,8 @@ impl Target {
 pub struct RunArguments {
     /// The MongoDB URI.
     pub source: String,
-    /// `db.coll`, each.
-    pub collections: Vec<String>,
+    /// What to watch.
+    pub watch: Watch,
     /// The state folder.
     pub state: PathBuf,
     /// Where the rows go.
@@ -150,14 +162,13 @@ impl RunArguments {
             "run".into(),
             "--source".into(),
             self.source.clone(),
-            "--collections".into(),
-            self.collections.join(","),
             "--state".into(),
             self.state.display().to_string(),
             "--http".into(),
             format!("127.0.0.1:{}", self.http),
         ]
         .into();
+        arguments.extend(self.watch.flags());
         arguments.extend(target);
         arguments
     }

@@ -23,15 +23,16 @@ pub(super) struct Writer {
 }
 
 /// What became of a write.
-enum Outcome {
+pub(super) enum Outcome {
     Done,
-    /// Nothing matched, or the document was there already, or another writer was first.
+    /// Nothing matched, or the document was there already, or another writer was first, or the
+    /// collection is just now something else.
     Nothing,
     /// The server was away.
     Unknown,
 }
 
-fn judge<T>(result: mongodb::error::Result<T>) -> mongodb::error::Result<Outcome> {
+pub(super) fn judge<T>(result: mongodb::error::Result<T>) -> mongodb::error::Result<Outcome> {
     match result {
         Ok(_) => Ok(Outcome::Done),
         Err(error) if lost_a_race(&error) => Ok(Outcome::Nothing),
@@ -45,12 +46,42 @@ fn lost_a_race(error: &Error) -> bool {
     const WRITE_CONFLICT: i32 = 112;
     const NO_SUCH_TRANSACTION: i32 = 251;
     match error.kind.as_ref() {
-        ErrorKind::Write(WriteFailure::WriteError(failure)) => failure.code == DUPLICATE_KEY,
+        ErrorKind::Write(WriteFailure::WriteError(failure)) => {
+            failure.code == DUPLICATE_KEY || is_under_change(failure.code)
+        }
         ErrorKind::Command(failure) => {
             [DUPLICATE_KEY, WRITE_CONFLICT, NO_SUCH_TRANSACTION].contains(&failure.code)
+                || is_under_change(failure.code)
         }
         _ => false,
     }
+}
+
+/// What the server says while collections come, go, and change their names.
+fn is_under_change(code: i32) -> bool {
+    const ILLEGAL_OPERATION: i32 = 20;
+    const NAMESPACE_NOT_FOUND: i32 = 26;
+    const INDEX_NOT_FOUND: i32 = 27;
+    const NAMESPACE_EXISTS: i32 = 48;
+    const COMMAND_FAILED: i32 = 125;
+    const QUERY_PLAN_KILLED: i32 = 175;
+    const DATABASE_DROP_PENDING: i32 = 215;
+    const OPERATION_NOT_SUPPORTED_IN_TRANSACTION: i32 = 263;
+    const INDEX_BUILD_ABORTED: i32 = 276;
+    const BACKGROUND_OPERATION_IN_PROGRESS: i32 = 12_586;
+    [
+        ILLEGAL_OPERATION,
+        NAMESPACE_NOT_FOUND,
+        INDEX_NOT_FOUND,
+        NAMESPACE_EXISTS,
+        COMMAND_FAILED,
+        QUERY_PLAN_KILLED,
+        DATABASE_DROP_PENDING,
+        OPERATION_NOT_SUPPORTED_IN_TRANSACTION,
+        INDEX_BUILD_ABORTED,
+        BACKGROUND_OPERATION_IN_PROGRESS,
+    ]
+    .contains(&code)
 }
 
 fn server_away(error: &Error) -> bool {
