@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::bson::{BsonError, Doc, Value};
 use crate::position::Millis;
-use crate::token::{self, ClusterTime, TokenFront};
+use crate::token::{self, ClusterTime, Token};
 use crate::{Error, ErrorKind, Result};
 
 /// A change event in the server's own bytes, with the places of the fields that everything needs.
@@ -28,6 +28,10 @@ pub struct ChangeEvent {
     cluster_time: ClusterTime,
     txn_op_index: u64,
     wall_time: Option<Millis>,
+    /// `fullDocument` is there, and null.
+    null_image: bool,
+    looked_up: bool,
+    listed: bool,
 }
 
 /// A place in the event's bytes; empty when the field is missing or null.
@@ -73,6 +77,9 @@ impl ChangeEvent {
             cluster_time: ClusterTime { seconds: 0, increment: 0 },
             txn_op_index: 0,
             wall_time: None,
+            null_image: false,
+            looked_up: true,
+            listed: true,
             bytes: Bytes::new(),
         };
         let whole: &[u8] = &bytes;
@@ -105,26 +112,26 @@ impl ChangeEvent {
                 (b"fullDocument", Value::Document(doc)) => {
                     event.full_document = Span::of(doc.as_bytes(), whole);
                 }
+                (b"fullDocument", Value::Null) => event.null_image = true,
                 (b"fullDocumentBeforeChange", Value::Document(doc)) => {
                     event.before = Span::of(doc.as_bytes(), whole);
                 }
                 _ => {}
             }
         }
-        let front = token::decode(&whole[event.token_data.range()]);
-        event.place_in_time(front)?;
+        event.place_in_time(token::decode(&whole[event.token_data.range()]))?;
         event.bytes = bytes;
         Ok(event)
     }
 
-    fn place_in_time(&mut self, front: Option<TokenFront>) -> Result<()> {
-        let Some(front) = front else {
+    fn place_in_time(&mut self, token: Option<Token<'_>>) -> Result<()> {
+        let Some(token) = token else {
             return Err(malformed("its resume token has a format that this version does not know"));
         };
-        self.txn_op_index = front.txn_op_index;
+        self.txn_op_index = token.txn_op_index;
         // `invalidate` events of old servers carry no cluster time of their own.
         if self.cluster_time.bits() == 0 {
-            self.cluster_time = front.cluster_time;
+            self.cluster_time = token.cluster_time;
         }
         Ok(())
     }
@@ -208,9 +215,35 @@ impl ChangeEvent {
         (self.cluster_time.bits() as u128) << 64 | (self.txn_op_index as u128 + 1)
     }
 
-    /// An update whose looked-up document is gone. It must never become an empty document.
+    /// The same event, of a kind that is read for the current state alone.
+    #[must_use]
+    pub fn unlisted(mut self) -> Self {
+        self.listed = false;
+        self
+    }
+
+    /// The same event, read without a lookup: where its image is null, none was recorded.
+    #[must_use]
+    pub fn not_looked_up(mut self) -> Self {
+        self.looked_up = false;
+        self
+    }
+
+    /// Whether it has a row of its own. An `invalidate` only ends a stream.
+    pub fn has_row(&self) -> bool {
+        self.listed && !self.is_invalidate()
+    }
+
+    /// An update whose looked-up document is gone: a later event says what became of it.
     pub fn is_superseded(&self) -> bool {
-        self.operation_type() == b"update" && self.full_document().is_none()
+        self.looked_up && self.null_image && self.operation_type() == b"update"
+    }
+
+    /// Whether it tells what its document is from now on. An update without an image does not, and
+    /// must never become an empty document, or a deleted one.
+    pub fn tells_state(&self) -> bool {
+        let document = self.document_key().is_some();
+        document && (self.full_document().is_some() || self.operation_type() == b"delete")
     }
 
     /// The end of a stream, which only says that a later one must start after it.

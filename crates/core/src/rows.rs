@@ -140,9 +140,8 @@ impl Rows {
     }
 }
 
-/// An `invalidate` only ends a stream; everything else is a change.
 fn has_row(event: &ChangeEvent) -> bool {
-    !event.is_invalidate()
+    event.has_row()
 }
 
 impl Origin {
@@ -225,11 +224,7 @@ impl Origin {
 
     fn upsert(&self) -> Result<Vec<(Namespace, Block)>> {
         let mut tables: BTreeMap<(&[u8], &[u8]), Current> = BTreeMap::new();
-        let current = || {
-            self.events
-                .iter()
-                .filter(|event| event.document_key().is_some() && !event.is_superseded())
-        };
+        let current = || self.events.iter().filter(|event| event.tells_state());
         for event in current() {
             let table = tables.entry((event.db(), event.coll())).or_default();
             table.push(event, self.lane.partition())?;

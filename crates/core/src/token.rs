@@ -1,18 +1,22 @@
-//! Resume tokens: kept as the server sent them, decoded only for their time and their place in a
-//! transaction.
+//! Resume tokens: kept as the server sent them, decoded only for their time, their place in a
+//! transaction, and to tell which of two comes first.
 //!
 //! A token's `_data` is the hex of a KeyString (MongoDB source, `resume_token.cpp` and
 //! `key_string.cpp`):
 //!
 //! ```text
 //!   82 <seconds u32be> <increment u32be>   clusterTime
-//!   2B 02                                  version, a small integer
-//!   2C 0100                                token type, from version 1 on: 0 or 128
+//!   2B 02                                  version, a small integer: 0, 1 or 2
+//!   2C 0100                                token type, from version 1 on: 0 a moment, 128 an event
 //!   29                                     txnOpIndex, zero here
 //!   6E                                     fromInvalidate, from version 1 on: 6E no, 6F yes
-//!   5A 10 04 <16 bytes>                    the collection's UUID, or 14 for none
+//!   5A 10 04 <16 bytes>                    the collection's UUID; missing in a moment
 //!   46 ...                                 what identifies the event: opaque
+//!   2B 02                                  the number of a fragment, where there are fragments
+//!   04                                     the end
 //! ```
+
+use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,15 +36,19 @@ impl ClusterTime {
     }
 }
 
-/// The decoded front of a token.
+/// What a token's `_data` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TokenFront {
+pub struct Token<'a> {
     /// When the event happened.
     pub cluster_time: ClusterTime,
     /// The number of the operation within its transaction; 0 outside of one.
     pub txn_op_index: u64,
     /// The token of an `invalidate` event.
     pub from_invalidate: bool,
+    version: u64,
+    kind: u64,
+    /// The collection and what identifies the event, as hex; comparable within one version.
+    rest: &'a [u8],
 }
 
 const TIMESTAMP: u8 = 0x82;
@@ -49,16 +57,21 @@ const NUMERIC_POSITIVE_1_BYTE: u8 = 0x2B;
 const NUMERIC_POSITIVE_8_BYTE: u8 = 0x32;
 const BOOL_FALSE: u8 = 0x6E;
 const BOOL_TRUE: u8 = 0x6F;
+/// Ends every KeyString.
+const END: &[u8] = b"04";
+/// The newest version that is known; 8.0 still writes it.
+const NEWEST: u64 = 2;
+/// The kind of a token that names an event, and not a mere moment.
+const EVENT: u64 = 128;
 
-/// Decodes the front of a token's `_data`; `None` when the format is not one that we know.
-pub fn decode(data: &[u8]) -> Option<TokenFront> {
+/// Decodes a token's `_data`; `None` when the format is not one that we know.
+pub fn decode(data: &[u8]) -> Option<Token<'_>> {
     let mut hex = Hex(data);
     (hex.byte()? == TIMESTAMP).then_some(())?;
     let cluster_time = ClusterTime { seconds: hex.u32()?, increment: hex.u32()? };
     let version = hex.integer()?;
-    if version > 0 {
-        hex.integer()?;
-    }
+    (version <= NEWEST).then_some(())?;
+    let kind = if version > 0 { hex.integer()? } else { EVENT };
     let txn_op_index = hex.integer()?;
     let from_invalidate = version > 0
         && match hex.byte()? {
@@ -66,7 +79,43 @@ pub fn decode(data: &[u8]) -> Option<TokenFront> {
             BOOL_TRUE => true,
             _ => return None,
         };
-    Some(TokenFront { cluster_time, txn_op_index, from_invalidate })
+    Some(Token { cluster_time, txn_op_index, from_invalidate, version, kind, rest: hex.0 })
+}
+
+impl Token<'_> {
+    /// Whether it names an event; else it names the moment before the events of its time.
+    pub const fn is_event(&self) -> bool {
+        self.kind == EVENT
+    }
+
+    /// Which of two tokens of one cluster comes first in its streams. `None` when that cannot be
+    /// told: their formats differ, and so may what identifies the events.
+    ///
+    /// The parts of an event that was sent in fragments count as the event.
+    pub fn compare(&self, other: &Self) -> Option<Ordering> {
+        let times = self.cluster_time.cmp(&other.cluster_time);
+        if times.is_ne() {
+            return Some(times);
+        }
+        let (ours, theirs) = (self.front(), other.front());
+        if self.version == other.version {
+            let (ours_rest, theirs_rest) = (without_end(self.rest), without_end(other.rest));
+            // Behind what identifies an event only the number of its fragment can follow.
+            let same = ours_rest.starts_with(theirs_rest) || theirs_rest.starts_with(ours_rest);
+            let rests = if same { Ordering::Equal } else { ours_rest.cmp(theirs_rest) };
+            return Some(ours.cmp(&theirs).then(rests));
+        }
+        let comparable = self.version > 0 && other.version > 0 && ours != theirs;
+        comparable.then(|| ours.cmp(&theirs))
+    }
+
+    const fn front(&self) -> (u64, u64, bool) {
+        (self.kind, self.txn_op_index, self.from_invalidate)
+    }
+}
+
+fn without_end(rest: &[u8]) -> &[u8] {
+    rest.strip_suffix(END).unwrap_or(rest)
 }
 
 /// Hex digits, read from the front.
@@ -141,6 +190,56 @@ mod tests {
     fn an_invalidate_token_says_so() {
         let front = decode(b"8265F1A2B3000000072B022C0100296F5A1004").unwrap();
         assert!(front.from_invalidate);
+    }
+
+    const KEY: &str = "5A100445BD964E86A14D1397F8F873CBCB6665461E5F6964002B";
+
+    /// The order of tokens of a real 6.0.5, of a transaction, of fragments.
+    #[test]
+    fn tokens_come_in_the_order_of_their_stream() {
+        let tokens = [
+            "826B03E054000000052B0229296E04".to_owned(),
+            format!("826B03E054000000052B022C0100296E{KEY}02000004"),
+            format!("826B03E054000000052B022C0100296E{KEY}04000004"),
+            format!("826B03E054000000052B022C0100296F{KEY}04000004"),
+            format!("826B03E054000000052B022C01002B026E{KEY}02000004"),
+            format!("826B03E054000000052B022C01002C01006E{KEY}02000004"),
+            "826B03E054000000062B0229296E04".to_owned(),
+        ];
+        let decoded: Vec<_> = tokens.iter().map(|data| decode(data.as_bytes()).unwrap()).collect();
+        for (i, one) in decoded.iter().enumerate() {
+            for (j, other) in decoded.iter().enumerate() {
+                assert_eq!(one.compare(other), Some(i.cmp(&j)), "{} {}", tokens[i], tokens[j]);
+            }
+            assert_eq!(one.is_event(), (1..6).contains(&i));
+        }
+    }
+
+    #[test]
+    fn the_fragments_of_an_event_are_the_event() {
+        let whole = format!("826B03E054000000052B022C0100296E{KEY}020004");
+        let second = format!("826B03E054000000052B022C0100296E{KEY}02002B0404");
+        let (whole, second) =
+            (decode(whole.as_bytes()).unwrap(), decode(second.as_bytes()).unwrap());
+        assert_eq!(whole.compare(&second), Some(Ordering::Equal));
+        assert_eq!(second.compare(&whole), Some(Ordering::Equal));
+    }
+
+    #[test]
+    fn tokens_of_different_formats_are_compared_only_where_that_is_safe() {
+        let token = |version, rest| format!("826B03E054000000052B{version}2C0100{rest}");
+        let (one, same, next) =
+            (token("02", "296E5A"), token("04", "296E5A"), token("04", "2B026E5A"));
+        let (one, same, next) = (
+            decode(one.as_bytes()).unwrap(),
+            decode(same.as_bytes()).unwrap(),
+            decode(next.as_bytes()).unwrap(),
+        );
+        assert_eq!(one.compare(&same), None);
+        assert_eq!(one.compare(&next), Some(Ordering::Less));
+        let later = decode(b"826B03E054000000062B0429296E04").unwrap();
+        assert_eq!(later.compare(&one), Some(Ordering::Greater));
+        assert_eq!(decode(b"826B03E054000000052B062C0100296E5A"), None, "version 3");
     }
 
     #[test]
