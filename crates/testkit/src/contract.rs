@@ -110,6 +110,15 @@ pub fn canonical_json(value: &Bson) -> String {
             format!("[{}]", values.iter().map(canonical_json).collect::<Vec<_>>().join(","))
         }
         // `serde_json` sorts keys, which would put `i` before `t`.
+        Bson::RegularExpression(regex) => {
+            let [pattern, options] =
+                [&regex.pattern, &regex.options].map(|text| Value::from(text.as_str()));
+            format!("{{\"$regularExpression\":{{\"pattern\":{pattern},\"options\":{options}}}}}")
+        }
+        Bson::JavaScriptCodeWithScope(code) => {
+            let scope = canonical_json(&Bson::Document(code.scope.clone()));
+            format!("{{\"$code\":{},\"$scope\":{scope}}}", Value::from(code.code.as_str()))
+        }
         Bson::Timestamp(Timestamp { time, increment }) => {
             format!("{{\"$timestamp\":{{\"t\":{time},\"i\":{increment}}}}}")
         }

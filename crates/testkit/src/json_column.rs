@@ -1,21 +1,24 @@
 //! The contract of the JSON columns, implemented a second time, for the judge alone.
 //!
-//! Never calls the product's crates. Where the contract is silent on a type, any value passes.
+//! Never calls the product's crates.
 
 use std::collections::BTreeMap;
 
 use bson::{Bson, Document, spec::BinarySubtype};
 use serde_json::{Map, Value, json};
 
-/// `attrs` of a document without a mapping. Types on which the contract is silent give `Null`,
-/// which [`same_attributes`] takes for "anything".
+use crate::contract;
+
+/// `attrs` of a document without a mapping.
 pub fn attributes(document: &Document) -> Map<String, Value> {
     let mut attributes = Map::new();
     for (key, value) in document.iter().filter(|(key, _)| key.as_str() != "_id") {
         // Two keys may become one (`a.b` and `a%2Eb`): the last wins, also when it is none.
         let key = key.replace('.', "%2E");
         match value {
-            Bson::Document(_) | Bson::Array(_) | Bson::Null => drop(attributes.remove(&key)),
+            Bson::Document(_) | Bson::Array(_) | Bson::Null | Bson::Undefined => {
+                drop(attributes.remove(&key));
+            }
             scalar => drop(attributes.insert(key, attribute(scalar))),
         }
     }
@@ -31,10 +34,10 @@ fn attribute(value: &Bson) -> Value {
         Bson::Int32(number) => json!(number),
         Bson::Int64(number) => json!(number),
         Bson::Boolean(value) => json!(value),
-        Bson::String(text) => json!(text),
+        Bson::String(text) | Bson::JavaScriptCode(text) | Bson::Symbol(text) => json!(text),
         Bson::Decimal128(number) => json!(number.to_string()),
         Bson::ObjectId(id) => json!(id.to_hex()),
-        Bson::DateTime(date) => rfc3339(date.timestamp_millis()).map_or(Value::Null, Value::from),
+        Bson::DateTime(date) => json!(rfc3339(date.timestamp_millis())),
         Bson::Binary(binary)
             if binary.subtype == BinarySubtype::Uuid && binary.bytes.len() == 16 =>
         {
@@ -46,12 +49,14 @@ fn attribute(value: &Bson) -> Value {
             let wrapped = Bson::Binary(binary.clone()).into_canonical_extjson();
             wrapped["$binary"]["base64"].clone()
         }
-        _ => Value::Null,
+        // Timestamps, regular expressions and what else JSON has no type for.
+        other => json!(contract::canonical_json(other)),
     }
 }
 
-/// Milliseconds since 1970 as RFC 3339 in UTC with milliseconds; `None` outside the years 0 to 9999.
-fn rfc3339(millis: i64) -> Option<String> {
+/// Milliseconds since 1970 as RFC 3339 in UTC with milliseconds; outside the years 0 to 9999 with a
+/// sign and six digits or more, as ECMAScript has it.
+fn rfc3339(millis: i64) -> String {
     let (days, of_day) = (millis.div_euclid(86_400_000), millis.rem_euclid(86_400_000));
     // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.
     let shifted = days + 719_468;
@@ -64,20 +69,18 @@ fn rfc3339(millis: i64) -> Option<String> {
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     let (hours, minutes) = (of_day / 3_600_000, of_day / 60_000 % 60);
     let (seconds, rest) = (of_day / 1000 % 60, of_day % 1000);
-    (0..=9999).contains(&year).then(|| {
-        format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{rest:03}Z")
-    })
+    let year =
+        if (0..=9999).contains(&year) { format!("{year:04}") } else { format!("{year:+07}") };
+    format!("{year}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{rest:03}Z")
 }
 
-/// Whether two `attrs` hold the same: numbers by value, `Null` in `expected` stands for anything.
+/// Whether two `attrs` hold the same: numbers by value.
 pub fn same_attributes(expected: &Map<String, Value>, found: &Value) -> bool {
     let Value::Object(found) = found else { return false };
     expected.len() == found.len()
-        && expected.iter().all(|(key, value)| match found.get(key) {
-            None => false,
-            Some(_) if value.is_null() => true,
-            Some(found) => same_scalar(value, found),
-        })
+        && expected
+            .iter()
+            .all(|(key, value)| found.get(key).is_some_and(|found| same_scalar(value, found)))
 }
 
 /// Whether `doc` shows this document: every field but nulls, and documents in which nothing is left.
@@ -109,16 +112,12 @@ fn same_value(value: &Bson, found: &Value) -> bool {
         (Bson::Array(_), _) => false,
         (Bson::Null | Bson::Undefined, found) => found.is_null(),
         (Bson::DateTime(date), Value::String(found)) => {
-            let Some(text) = rfc3339(date.timestamp_millis()) else { return true };
+            let text = rfc3339(date.timestamp_millis());
             // What a DateTime64(3, 'UTC') can hold is one.
-            let year: u32 = text[..4].parse().unwrap_or_default();
             let plain = text.replace('T', " ").replace('Z', "");
-            *found == if (1900..2300).contains(&year) { plain } else { text }
+            *found == if ("1900".."2300").contains(&&text[..4]) { plain } else { text }
         }
-        (scalar, found) => match attribute(scalar) {
-            Value::Null => !found.is_null(),
-            expected => same_scalar(&expected, found),
-        },
+        (scalar, found) => same_scalar(&attribute(scalar), found),
     }
 }
 
@@ -144,11 +143,19 @@ mod tests {
             "_id": 1, "nested": { "a": 1 }, "list": [1], "nothing": null, "a.b": 1_i64,
             "date": date(1_700_000_000_123), "old": date(-1), "leap": date(951_782_400_000),
             "nan": f64::NAN, "text": "7", "c.d": 1, "c%2Ed": Bson::Null, "uuid": bson::Uuid::from_bytes([0xab; 16]),
+            "undefined": Bson::Undefined, "min": Bson::MinKey, "symbol": Bson::Symbol("s".into()),
+            "last": date(i64::MAX), "first": date(i64::MIN),
+            "time": bson::Timestamp { time: 2, increment: 1 },
+            "regex": bson::Regex { pattern: "^a".try_into().unwrap(), options: "i".try_into().unwrap() },
         };
         let expected = json!({
             "a%2Eb": 1, "date": "2023-11-14T22:13:20.123Z", "old": "1969-12-31T23:59:59.999Z",
             "leap": "2000-02-29T00:00:00.000Z", "nan": "NaN", "text": "7",
             "uuid": "abababab-abab-abab-abab-abababababab",
+            "min": r#"{"$minKey":1}"#, "symbol": "s",
+            "last": "+292278994-08-17T07:12:55.807Z", "first": "-292275055-05-16T16:47:04.192Z",
+            "time": r#"{"$timestamp":{"t":2,"i":1}}"#,
+            "regex": r#"{"$regularExpression":{"pattern":"^a","options":"i"}}"#,
         });
         assert_eq!(Value::Object(attributes(&document)), expected);
     }
