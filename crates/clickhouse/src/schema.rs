@@ -19,10 +19,15 @@ const OLDEST_SERVER: (u32, u32) = (25, 6);
 pub struct Facts {
     /// Blocks whose tokens the table remembers; 0 when that cannot be counted.
     pub window: u64,
-    /// Materialized views read from the table.
-    pub has_views: bool,
-    /// Every view's own table drops a block that comes twice, as the event table does.
-    pub views_deduplicate: bool,
+}
+
+/// The materialized views that read from an event table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Views {
+    /// All of them.
+    pub names: Vec<String>,
+    /// Those whose own table would keep a block that comes twice.
+    pub unfillable: Vec<String>,
 }
 
 /// Makes and checks the tables that every run has: the event table and the dead letters.
@@ -42,6 +47,8 @@ pub async fn prepare(connection: &Connection, layout: &Layout) -> Result<Facts> 
         .await?;
     check_columns(connection, dead_letters, table::DEAD_LETTER_COLUMNS).await?;
     check_event_table(connection, dead_letters).await?;
+    let gaps = TableName::new(table::GAPS);
+    make(connection, &gaps, &table::create_gaps(database)).await?;
     Ok(facts)
 }
 
@@ -140,13 +147,12 @@ fn compatible(found: &str, wanted: &str) -> bool {
 struct EngineRow {
     engine: String,
     engine_full: String,
-    views: u64,
 }
 
 async fn engine(connection: &Connection, table: &TableName) -> Result<EngineRow> {
     let sql = format!(
-        "SELECT engine, engine_full, length(dependencies_table) AS views \
-         FROM system.tables WHERE database = {} AND name = {}",
+        "SELECT engine, engine_full FROM system.tables \
+          WHERE database = {} AND name = {}",
         literal(connection.database()),
         literal(table.as_str()),
     );
@@ -158,7 +164,7 @@ async fn engine(connection: &Connection, table: &TableName) -> Result<EngineRow>
 }
 
 async fn check_event_table(connection: &Connection, table: &TableName) -> Result<Facts> {
-    let EngineRow { engine, engine_full, views } = engine(connection, table).await?;
+    let EngineRow { engine, engine_full } = engine(connection, table).await?;
     let setting = match engine.as_str() {
         "MergeTree" => "non_replicated_deduplication_window",
         "ReplicatedMergeTree" | "SharedMergeTree" => {
@@ -196,8 +202,14 @@ async fn check_event_table(connection: &Connection, table: &TableName) -> Result
         )
         .with_hint(format!("run: {mend}")));
     }
-    let views_deduplicate = views == 0 || check_views(connection, table).await?;
-    Ok(Facts { window, has_views: views > 0, views_deduplicate })
+    for view in views(connection, table).await?.unfillable {
+        warn!(
+            view,
+            "a view that fails once cannot be filled again: give its table the setting \
+             non_replicated_deduplication_window = 10000"
+        );
+    }
+    Ok(Facts { window })
 }
 
 #[derive(Debug, Deserialize)]
@@ -206,9 +218,11 @@ struct ViewRow {
     create_table_query: String,
 }
 
-/// Whether every materialized view on an event table writes into a table with a deduplication
-/// window; warns of each that does not.
-async fn check_views(connection: &Connection, table: &TableName) -> Result<bool> {
+/// The materialized views on an event table. A view may come at any time: ask when it matters.
+///
+/// # Errors
+/// Those of asking.
+pub async fn views(connection: &Connection, table: &TableName) -> Result<Views> {
     let sql = format!(
         "SELECT name, create_table_query FROM system.tables WHERE (database, name) IN \
          (SELECT arrayJoin(arrayZip(dependencies_database, dependencies_table)) \
@@ -217,9 +231,8 @@ async fn check_views(connection: &Connection, table: &TableName) -> Result<bool>
         literal(table.as_str()),
     );
     let what = format!("cannot read the views on `{table}`");
-    let views: Vec<ViewRow> = connection.rows(&sql, &what).await?;
-    let mut all = true;
-    for view in views {
+    let mut views = Views::default();
+    for view in connection.rows::<ViewRow>(&sql, &what).await? {
         // Without a target the view's own table is described in the same statement.
         let described = match target_of(&view.create_table_query) {
             Some((database, name)) => {
@@ -233,15 +246,11 @@ async fn check_views(connection: &Connection, table: &TableName) -> Result<bool>
             None => view.create_table_query,
         };
         if window_of(&described) == 0 {
-            all = false;
-            warn!(
-                view = view.name,
-                "a view that fails once cannot be filled again: give its table the setting \
-                 non_replicated_deduplication_window = 10000, and start again"
-            );
+            views.unfillable.push(view.name.clone());
         }
+        views.names.push(view.name);
     }
-    Ok(all)
+    Ok(views)
 }
 
 /// The deduplication window that a description of a table sets.
@@ -261,7 +270,7 @@ fn target_of(create: &str) -> Option<(&str, &str)> {
 }
 
 async fn check_current_table(connection: &Connection, table: &TableName) -> Result<()> {
-    let EngineRow { engine, engine_full, .. } = engine(connection, table).await?;
+    let EngineRow { engine, engine_full } = engine(connection, table).await?;
     if engine.ends_with("ReplacingMergeTree") && engine_full.contains("_version, _is_deleted") {
         return Ok(());
     }

@@ -4,13 +4,14 @@
 //! current state carry a version and go in without one: a token would only stand in the way of
 //! writing them again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use serde::Deserialize;
-use tailwater_core::position::{Epoch, LaneId, Seq};
-use tailwater_core::rows::{Block, Ending, Layout, Namespace, Rejection, Rows};
+use tailwater_core::gap::Gap;
+use tailwater_core::position::{Epoch, LaneId, Seq, SeqRange};
+use tailwater_core::rows::{Block, Ending, Identity, Layout, Namespace, Rejection, Rows};
 use tailwater_core::scope::Scope;
 use tailwater_core::sql::literal;
 use tailwater_core::table::{self, RowsOf, TableName};
@@ -108,9 +109,17 @@ fn of_round(round: Round) -> String {
     if round == 0 { String::new() } else { format!("~{round}") }
 }
 
+/// An event that has a row, or a dead letter.
 #[derive(Debug, Deserialize)]
-struct Offset {
+struct Found {
     _offset: u64,
+    identity: u64,
+}
+
+impl Found {
+    const fn identity(&self) -> Identity {
+        Identity(self.identity)
+    }
 }
 
 impl Target for Tables {
@@ -207,22 +216,59 @@ impl Target for Tables {
 
     async fn read_back(&self, declared: Declared<'_>, body: &PartRows) -> Result<ReadBack> {
         let Declared { lane, epoch, intent, .. } = declared;
-        let mut missing: BTreeSet<Seq> = body.0.seqs().collect();
+        let wanted = body.0.identities()?;
         let range = RowsOf {
             epoch: &epoch.to_string(),
             topic: lane.topic(),
             partition: lane.partition(),
-            offsets: (intent.range.first.0, intent.range.last.0),
+            offsets: match declared.renumbered {
+                None => (intent.range.first.0, intent.range.last.0),
+                Some(SeqRange { first, last }) => {
+                    (first.0.min(intent.range.first.0), last.0.max(intent.range.last.0))
+                }
+            },
             ts: (intent.plan.ts_min.0, intent.plan.ts_max.0),
         };
-        let rows = self.offsets(&self.layout.records, declared, &range).await?;
-        let dead = self.offsets(&self.layout.dead_letters, declared, &range).await?;
-        missing.retain(|seq| !rows.contains(seq) && !dead.contains(seq));
+        let rows = self.found(&self.layout.records, declared, &range).await?;
+        let letters = self.found(&self.layout.dead_letters, declared, &range).await?;
+        let there: HashSet<Identity> = rows.iter().chain(&letters).map(Found::identity).collect();
+        let dead: HashSet<Identity> = letters.iter().map(Found::identity).collect();
+        let ours: HashSet<Identity> = wanted.iter().map(|(_, identity)| *identity).collect();
+        let seqs = |keep: &dyn Fn(&Identity) -> bool| -> BTreeSet<Seq> {
+            wanted.iter().filter(|(_, identity)| keep(identity)).map(|(seq, _)| *seq).collect()
+        };
+        let missing = seqs(&|identity| !there.contains(identity));
+        let dead = seqs(&|identity| dead.contains(identity));
+        let of_others = rows.iter().chain(&letters).any(|row| {
+            let seq = Seq(row._offset);
+            intent.range.first <= seq && seq <= intent.range.last && !ours.contains(&row.identity())
+        });
         info!(range = %intent.range, stream = %lane, missing = missing.len(), "read back");
-        let has_views = self.facts.has_views;
-        let refill = has_views && self.facts.views_deduplicate && missing.is_empty();
+        let views = schema::views(&self.connection, &self.layout.records).await?;
+        let refill = missing.is_empty() && !views.names.is_empty() && views.unfillable.is_empty();
         let token_holds = refill && self.remembers(&range).await?;
-        Ok(ReadBack { missing, dead, token_holds, has_views })
+        Ok(ReadBack { missing, dead, of_others, token_holds, views: views.names })
+    }
+
+    async fn has_ahead(&self, declared: Declared<'_>, body: &PartRows) -> Result<bool> {
+        let Declared { lane, epoch, .. } = declared;
+        let Some(range) = declared.renumbered else { return Ok(false) };
+        let newest = body.0.newest_version();
+        for table in [&self.layout.records, &self.layout.dead_letters] {
+            let database = self.connection.database();
+            let offsets = (range.first.0, range.last.0);
+            let sql = table::newer_rows(database, table, (lane, epoch), offsets, newest);
+            let what = format!("cannot look for newer rows of `{lane}`");
+            if self.connection.text(&sql, &what).await? != "0" {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn record_gap(&self, gap: &Gap) -> Result<()> {
+        let sql = table::record_gap(self.connection.database(), gap, clock::now());
+        self.connection.execute(&sql, "cannot write a gap record").await
     }
 
     async fn greatest(&self, lane: &LaneId, epoch: Epoch) -> Result<Option<Seq>> {
@@ -251,7 +297,8 @@ impl Tables {
     pub async fn current(&self, namespace: &Namespace) -> Result<TableName> {
         let table = TableName::current(&namespace.db, &namespace.coll);
         let mut made = self.made.lock().await;
-        match made.get(&table) {
+        let taken = [&table, &table.view()].into_iter().find_map(|name| made.get(name));
+        match taken {
             Some(owner) if owner == namespace => return Ok(table),
             Some(owner) => {
                 let Namespace { db, coll } = namespace;
@@ -295,16 +342,15 @@ impl Tables {
     }
 
     /// The events of a Range that one table has.
-    async fn offsets(
+    async fn found(
         &self,
         table: &TableName,
         declared: Declared<'_>,
         range: &RowsOf<'_>,
-    ) -> Result<BTreeSet<Seq>> {
+    ) -> Result<Vec<Found>> {
         let sql = table::read_back(self.connection.database(), table, range);
         let what = format!("cannot read back {} of `{}`", declared.intent.range, declared.lane);
-        let there: Vec<Offset> = self.connection.rows(&sql, &what).await?;
-        Ok(there.into_iter().map(|row| Seq(row._offset)).collect())
+        self.connection.rows(&sql, &what).await
     }
 
     /// Inserts rows that must come once, unless their declaration is too old.

@@ -182,6 +182,9 @@ pub struct Checkpoint {
     pub next: Position,
     /// The Range that begins at `next` and may be half written.
     pub pending: Option<Intent>,
+    /// Rows at these numbers are of events that may come again under other numbers: the stream
+    /// yields other events than it did. Until it has passed them all, no number proves anything.
+    pub renumbered: Option<SeqRange>,
 }
 
 #[cfg(test)]

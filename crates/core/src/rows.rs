@@ -134,9 +134,44 @@ impl Rows {
         self.origin.dead_letter(layout, seq, event, why)
     }
 
-    /// The events that have a row in the event table when the part is there as a whole.
-    pub fn seqs(&self) -> impl Iterator<Item = Seq> {
-        self.origin.numbered().filter(|(_, event)| has_row(event)).map(|(seq, _)| seq)
+    /// The greatest version among the events.
+    pub fn newest_version(&self) -> u128 {
+        self.origin.events.iter().map(ChangeEvent::version).max().unwrap_or(0)
+    }
+
+    /// The events that have a row when the part is there as a whole: number and identity.
+    ///
+    /// # Errors
+    /// As `encode`.
+    pub fn identities(&self) -> Result<Vec<(Seq, Identity)>> {
+        let mut scratch = Vec::new();
+        let rows = self.origin.numbered().filter(|(_, event)| has_row(event));
+        rows.map(|(seq, event)| {
+            scratch.clear();
+            if let Some(key) = event.document_key() {
+                doc_id::write(key, &mut scratch)
+                    .map_err(|error| malformed(event).with_source(error))?;
+            }
+            Ok((seq, Identity::of(event, &scratch)))
+        })
+        .collect()
+    }
+}
+
+/// By what a row's event is known, whatever number it has: XXH64 of its namespace, document, kind
+/// and version, as `table::IDENTITY` has it in SQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity(pub u64);
+
+impl Identity {
+    fn of(event: &ChangeEvent, doc_id: &[u8]) -> Self {
+        let mut hash = XxHash64::with_seed(0);
+        for part in [event.db(), event.coll(), doc_id, event.operation_type()] {
+            hash.write(part);
+            hash.write_u8(0);
+        }
+        hash.write(event.version().to_string().as_bytes());
+        Self(hash.finish())
     }
 }
 
@@ -151,9 +186,14 @@ impl Origin {
 
     fn plan(&self, append: &[Block]) -> Plan {
         let mut digest = XxHash64::with_seed(0);
+        // Not the tokens: another version of the server may write the same ones differently.
         for event in &self.events {
-            digest.write(event.token_data());
-            digest.write_u8(0);
+            let key = event.document_key().map_or(&[][..], |key| key.as_bytes());
+            for part in [event.db(), event.coll(), event.operation_type(), key] {
+                digest.write(part);
+                digest.write_u8(0);
+            }
+            digest.write_u128(event.version());
         }
         let times = || self.events.iter().filter(|event| has_row(event)).map(ChangeEvent::ts);
         Plan {

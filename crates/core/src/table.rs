@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::position::{Epoch, LaneId};
+use crate::gap::Gap;
+use crate::position::{Epoch, LaneId, Millis};
 use crate::sql::{identifier, literal};
 
 /// The name of a table, without its database.
@@ -10,7 +11,7 @@ use crate::sql::{identifier, literal};
 pub struct TableName(String);
 
 /// The longest name that is used as it is: file systems end at 255 bytes, and ClickHouse adds to it.
-const LONGEST_PLAIN_NAME: usize = 150;
+pub(crate) const LONGEST_PLAIN_NAME: usize = 150;
 
 impl TableName {
     /// A table that is named by its user or by this project.
@@ -171,6 +172,62 @@ pub fn create_dead_letters(database: &str, table: &TableName, window: u64) -> St
     )
 }
 
+/// The table of gap records.
+pub const GAPS: &str = "tailwater_gaps";
+
+/// Makes the table of gap records, unless it is there.
+pub fn create_gaps(database: &str) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {}.{} (\n\
+         \x20 id                String,\n\
+         \x20 lane              LowCardinality(String),\n\
+         \x20 opened_at         DateTime64(3, 'UTC'),\n\
+         \x20 closed_at         Nullable(DateTime64(3, 'UTC')),\n\
+         \x20 from_ts           Nullable(DateTime64(3, 'UTC')),\n\
+         \x20 to_ts             Nullable(DateTime64(3, 'UTC')),\n\
+         \x20 from_cluster_time Nullable(UInt64),\n\
+         \x20 to_cluster_time   Nullable(UInt64),\n\
+         \x20 from_offset       Nullable(UInt64),\n\
+         \x20 to_offset         Nullable(UInt64),\n\
+         \x20 namespaces        Array(String),\n\
+         \x20 reason            LowCardinality(String),\n\
+         \x20 repair            String\n\
+         ) ENGINE = ReplacingMergeTree\n\
+         ORDER BY id",
+        identifier(database),
+        identifier(GAPS),
+    )
+}
+
+/// Adds a gap record, unless it is there.
+pub fn record_gap(database: &str, gap: &Gap, opened_at: Millis) -> String {
+    let time = |millis: Option<Millis>| {
+        millis.map_or("NULL".to_owned(), |Millis(millis)| {
+            format!("fromUnixTimestamp64Milli(toInt64({millis}), 'UTC')")
+        })
+    };
+    let number = |number: Option<u64>| number.map_or("NULL".to_owned(), |n| n.to_string());
+    let (from, to) = gap.times;
+    let names: Vec<String> = gap.names.iter().map(|name| literal(name)).collect();
+    let id = literal(&gap.id());
+    let table = format!("{}.{}", identifier(database), identifier(GAPS));
+    format!(
+        "INSERT INTO {table} SELECT {id}, {}, {}, NULL, {}, {}, {}, {}, {}, {}, \
+         CAST([{}], 'Array(String)'), {}, {} WHERE {id} NOT IN (SELECT id FROM {table})",
+        literal(&gap.lane.to_string()),
+        time(Some(opened_at)),
+        time(from.millis()),
+        time(to.millis()),
+        number(from.cluster_time()),
+        number(to.cluster_time()),
+        number(gap.events.map(|(first, _)| first.0)),
+        number(gap.events.map(|(_, last)| last.0)),
+        names.join(", "),
+        literal(gap.reason.as_str()),
+        literal(gap.repair),
+    )
+}
+
 /// Makes a current-state table, unless it is there.
 pub fn create_current(database: &str, table: &TableName) -> String {
     format!(
@@ -256,13 +313,38 @@ pub fn insert(database: &str, table: &TableName, columns: &[Column]) -> String {
     )
 }
 
-/// Which offsets of one Range are in an event table.
+/// By what a row's event is known, whatever number it has; see [`crate::rows::Identity`].
+const IDENTITY: &str =
+    r"xxHash64(concat(ns_db, '\0', ns_coll, '\0', doc_id, '\0', op, '\0', toString(version)))";
+
+/// Which events are in an event table: `_offset` and `identity`.
 pub fn read_back(database: &str, table: &TableName, rows: &RowsOf<'_>) -> String {
     format!(
-        "SELECT _offset FROM {}.{} WHERE {}",
+        "SELECT _offset, {IDENTITY} AS identity FROM {}.{} WHERE {}",
         identifier(database),
         identifier(table.as_str()),
         rows.condition(),
+    )
+}
+
+/// How many rows of one lane at the given offsets are not older than `version`.
+pub fn newer_rows(
+    database: &str,
+    table: &TableName,
+    (lane, epoch): (&LaneId, Epoch),
+    offsets: (u64, u64),
+    version: u128,
+) -> String {
+    format!(
+        "SELECT count() FROM {}.{} WHERE _epoch = {} AND _topic = {} AND _partition = {} \
+         AND _offset BETWEEN {} AND {} AND version >= toUInt128('{version}')",
+        identifier(database),
+        identifier(table.as_str()),
+        literal(&epoch.to_string()),
+        literal(lane.topic()),
+        lane.partition(),
+        offsets.0,
+        offsets.1,
     )
 }
 

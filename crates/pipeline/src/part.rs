@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tailwater_core::Result;
+use tailwater_core::gap::Gap;
 use tailwater_core::position::{Checkpoint, Epoch, LaneId, Position, SeqRange};
 
 use crate::budget::Share;
@@ -132,6 +133,9 @@ pub trait Delivery: Send {
     /// # Delivery
     /// On return no crash can lose or repeat the batch. Progress never moves before that.
     fn deliver(&mut self, batch: Batch<Self::Body>) -> impl Future<Output = Result<()>> + Send;
+
+    /// Writes down what is missing for good.
+    fn record_gap(&mut self, gap: &Gap) -> impl Future<Output = Result<()>> + Send;
 
     /// Makes all progress durable that is not yet.
     fn settle(&mut self) -> impl Future<Output = Result<()>> + Send;

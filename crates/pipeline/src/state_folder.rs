@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tailwater_core::position::{Checkpoint, Epoch, Intent, LaneId, Position, Seq};
+use tailwater_core::position::{Checkpoint, Epoch, Intent, LaneId, Position, Seq, SeqRange};
 use tailwater_core::{Error, ErrorKind, Result};
 
 use crate::failpoint;
@@ -126,6 +126,8 @@ struct StoredLane {
     cursor: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pending: Option<Intent>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    renumbered: Option<SeqRange>,
 }
 
 fn encode(lanes: &BTreeMap<LaneId, Checkpoint>) -> Vec<u8> {
@@ -137,6 +139,7 @@ fn encode(lanes: &BTreeMap<LaneId, Checkpoint>) -> Vec<u8> {
             seq: checkpoint.next.seq,
             cursor: hex::encode(&checkpoint.next.cursor),
             pending: checkpoint.pending.clone(),
+            renumbered: checkpoint.renumbered,
         })
         .collect();
     let body = serde_json::to_vec_pretty(&stored).expect("strings and numbers become JSON");
@@ -171,7 +174,8 @@ fn decode(bytes: &[u8]) -> std::result::Result<BTreeMap<LaneId, Checkpoint>, Str
             let epoch = Epoch::parse(&lane.epoch).ok_or("an epoch is not 32 hex digits")?;
             let cursor = hex::decode(&lane.cursor).map_err(|_| "a cursor is not hex")?;
             let next = Position { seq: lane.seq, cursor: Bytes::from(cursor) };
-            Ok((id, Checkpoint { epoch, next, pending: lane.pending }))
+            let StoredLane { pending, renumbered, .. } = lane;
+            Ok((id, Checkpoint { epoch, next, pending, renumbered }))
         })
         .collect()
 }
@@ -195,7 +199,7 @@ fn storage(directory: &Path, what: &str, error: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tailwater_core::position::{Millis, Plan, SeqRange};
+    use tailwater_core::position::{Millis, Plan};
 
     fn checkpoint() -> Checkpoint {
         Checkpoint {
@@ -212,6 +216,7 @@ mod tests {
                 declared_at: Millis(12),
                 foreign: true,
             }),
+            renumbered: SeqRange::starting_at(Seq(41), 3),
         }
     }
 

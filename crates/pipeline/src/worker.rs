@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tailwater_core::position::LaneId;
 use tailwater_core::{Error, ErrorKind, Result};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::part::{Batch, BatchLimits, Delivery, Part, Read, Source, Transform};
 
@@ -21,11 +21,34 @@ use crate::part::{Batch, BatchLimits, Delivery, Part, Read, Source, Transform};
 ///
 /// # Delivery
 /// On `Ok` everything that was delivered is settled; what was read and not delivered is read again
-/// by the next run.
+/// by the next run. What an error says is missing for good is written down before this returns.
 pub async fn run<S, T, D>(
-    mut source: S,
+    source: S,
     transform: Arc<T>,
     mut delivery: D,
+    limits: BatchLimits,
+    stop: CancellationToken,
+) -> Result<()>
+where
+    S: Source,
+    T: Transform<In = S::Body>,
+    D: Delivery<Body = T::Out>,
+{
+    let result = work(source, transform, &mut delivery, limits, stop).await;
+    if let Err(error) = &result
+        && let Some(gap) = error.gap()
+        && let Err(unwritten) = delivery.record_gap(gap).await
+    {
+        // The next run meets the same gap.
+        warn!(stream = %gap.lane, error = %unwritten, "the gap is not written down yet");
+    }
+    result
+}
+
+async fn work<S, T, D>(
+    mut source: S,
+    transform: Arc<T>,
+    delivery: &mut D,
     limits: BatchLimits,
     stop: CancellationToken,
 ) -> Result<()>
@@ -66,7 +89,7 @@ where
             Some(Read::Batch(batch)) => ready = Some(batch),
             Some(Read::Assigned(lanes)) => {
                 for lane in lanes {
-                    start(&lane, &mut source, &transform, &mut delivery).await?;
+                    start(&lane, &mut source, &transform, delivery).await?;
                 }
             }
         }

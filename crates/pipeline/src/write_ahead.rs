@@ -14,7 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tailwater_core::position::{Checkpoint, Epoch, Intent, LaneId, Millis, Plan, Position, Seq};
+use tailwater_core::gap::{Gap, GapReason, Moment};
+use tailwater_core::position::{
+    Checkpoint, Epoch, Intent, LaneId, Millis, Plan, Position, Seq, SeqRange,
+};
 use tailwater_core::{Action, Error, ErrorKind, Result};
 use tracing::{info, warn};
 
@@ -48,6 +51,8 @@ pub struct Declared<'a> {
     pub intent: &'a Intent,
     /// The moment after which no block of this declaration is sent any more.
     pub deadline: Millis,
+    /// Numbers at which rows of its events may be found besides its own.
+    pub renumbered: Option<SeqRange>,
 }
 
 /// A body that knows what it is going to write.
@@ -78,10 +83,12 @@ pub struct ReadBack {
     pub missing: BTreeSet<Seq>,
     /// The events that have a dead letter.
     pub dead: BTreeSet<Seq>,
+    /// At the numbers of the Range there are rows of other events.
+    pub of_others: bool,
     /// The server surely remembers the tokens of the rows that are there.
     pub token_holds: bool,
-    /// Views hang on the table. One that failed the first time is filled by the whole block.
-    pub has_views: bool,
+    /// The views on the table. One that failed the first time is filled by the whole block.
+    pub views: Vec<String>,
 }
 
 /// Where rows go that carry their identity.
@@ -126,6 +133,16 @@ pub trait Target: Send + Sync {
         body: &Self::Body,
     ) -> impl Future<Output = Result<ReadBack>> + Send;
 
+    /// Whether rows at the renumbered numbers are of events behind this part.
+    fn has_ahead(
+        &self,
+        declared: Declared<'_>,
+        body: &Self::Body,
+    ) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Writes down what is missing. To tell it twice is to tell it once.
+    fn record_gap(&self, gap: &Gap) -> impl Future<Output = Result<()>> + Send;
+
     /// The greatest event of a lane's life that has a row or a dead letter.
     fn greatest(
         &self,
@@ -143,6 +160,13 @@ enum Written {
     /// The server said so, to a token that was never sent before.
     Surely,
     /// Only a read-back can tell.
+    Unproven(Sent),
+}
+
+/// Whether some of a Range may have been sent before.
+#[derive(Debug, Clone, Copy)]
+enum Sent {
+    Never,
     Perhaps,
 }
 
@@ -209,7 +233,8 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         };
         let wait = i64::try_from(self.insert_deadline.as_millis()).unwrap_or(i64::MAX);
         let deadline = Millis(intent.declared_at.0.saturating_add(wait));
-        Ok(Declared { lane, epoch, intent, deadline })
+        let renumbered = self.lanes.get(lane).and_then(|at| at.renumbered);
+        Ok(Declared { lane, epoch, intent, deadline, renumbered })
     }
 
     /// Declares the Range of each part that has one, all in one save.
@@ -231,6 +256,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             }
             let plan = part.body.plan().clone();
             // What was said of a Range stays: a crash must not make it look like any other.
+            let foreign = foreign || checkpoint.renumbered.is_some();
             let foreign = checkpoint.pending.as_ref().map_or(foreign, |was| was.foreign);
             checkpoint.pending = Some(Intent { range, plan, declared_at, foreign });
         }
@@ -262,19 +288,20 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             Err(error) if error.kind().action() == Action::Stop => Err(error),
             Err(error) => {
                 self.report(part, &error);
-                Ok(Written::Perhaps)
+                Ok(Written::Unproven(Sent::Perhaps))
             }
         }
     }
 
     /// Makes a Range complete, whatever of it is there, and however often that takes.
-    async fn finish(&mut self, part: &Part<T::Body>) -> Result<()> {
+    async fn finish(&mut self, part: &Part<T::Body>, mut sent: Sent) -> Result<()> {
         let mut backoff = Backoff::new();
         loop {
-            let error = match self.complete(part).await {
+            let error = match self.complete(part, sent).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
+            sent = Sent::Perhaps;
             if error.kind().action() != Action::Retry {
                 return Err(error);
             }
@@ -283,7 +310,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         }
     }
 
-    async fn complete(&mut self, part: &Part<T::Body>) -> Result<()> {
+    async fn complete(&mut self, part: &Part<T::Body>, sent: Sent) -> Result<()> {
         // A new declaration gives the blocks a new deadline. It is durable before they are sent.
         self.declare([part]).await?;
         failpoint::reach(failpoint::REDECLARED);
@@ -295,14 +322,26 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         // its token used wherever its rows are.
         let mut stuck = 0;
         let mut before = usize::MAX;
+        // All rows in one block under T, and the server said so: then the views have them too.
+        let mut in_one_block = false;
         for round in 0.. {
             let declared = self.declared(&part.lane)?;
             self.target.quiesce(declared).await?;
-            let seen = self.target.read_back(declared, &part.body).await?;
-            failpoint::reach(failpoint::READ_BACK);
-            if seen.missing.is_empty() {
-                return self.fill_views(declared, part, &seen, round).await;
+            let mut seen = self.target.read_back(declared, &part.body).await?;
+            if seen.of_others && declared.renumbered.is_none() {
+                self.set_renumbered(part).await?;
+                seen = self.target.read_back(self.declared(&part.lane)?, &part.body).await?;
             }
+            failpoint::reach(failpoint::READ_BACK);
+            let declared = self.declared(&part.lane)?;
+            if seen.missing.is_empty() {
+                if !in_one_block {
+                    self.fill_views(declared, part, &seen, round).await?;
+                }
+                return self.pass_renumbered(part).await;
+            }
+            let all = seen.missing.len() as u64 == declared.intent.plan.rows_to_append();
+            in_one_block = round == 0 && matches!(sent, Sent::Never) && all;
             stuck = if seen.missing.len() < before { 0 } else { stuck + 1 };
             before = seen.missing.len();
             if stuck > MOST_ROUNDS_IN_VAIN {
@@ -319,6 +358,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
                 let block = Block::Missing(&seen.missing, round);
                 match self.target.append(declared, &part.body, block).await {
                     Err(refusal) if refusal.kind() == ErrorKind::Refused => {
+                        in_one_block = false;
                         // From here on rows come in cuts; no restart may send the whole block.
                         self.set_foreign(&part.lane).await?;
                         self.bisect(part, &seen, Some(refusal), round).await?;
@@ -342,7 +382,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         seen: &ReadBack,
         round: Round,
     ) -> Result<()> {
-        if !seen.has_views {
+        if seen.views.is_empty() {
             return Ok(());
         }
         let under_one_token = round <= 1 && !declared.intent.foreign && seen.dead.is_empty();
@@ -353,10 +393,45 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
                 filled => return filled,
             }
         }
+        let Intent { range, plan, .. } = declared.intent;
         warn!(
-            stream = %part.lane, range = %declared.intent.range,
+            stream = %part.lane, %range,
             "views on the event table may lack or repeat rows of this range; the table itself is right"
         );
+        self.target
+            .record_gap(&Gap {
+                lane: part.lane.clone(),
+                reason: GapReason::ViewsUnsure,
+                times: (Moment::Wall(plan.ts_min), Moment::Wall(plan.ts_max)),
+                events: Some((range.first, range.last)),
+                names: seen.views.clone(),
+                repair: "fill the views again from the event table, for these times",
+            })
+            .await
+    }
+
+    /// Notes, durably, that the stream yields other events than it did, so that numbers prove
+    /// nothing until it has passed the rows that are there.
+    async fn set_renumbered(&mut self, part: &Part<T::Body>) -> Result<()> {
+        let range = self.declared(&part.lane)?.intent.range;
+        warn!(
+            stream = %part.lane, %range,
+            "the stream yields other events than before: comparing each with the rows that are there"
+        );
+        let greatest = self.guards.get(&part.lane).and_then(|guard| guard.foreign);
+        let last = greatest.map_or(range.last, |greatest| greatest.max(range.last));
+        let checkpoint = self.checkpoint(&part.lane)?;
+        checkpoint.renumbered = Some(SeqRange { first: range.first, last });
+        self.set_foreign(&part.lane).await
+    }
+
+    /// Numbers prove again once the stream has passed the rows at which it was renumbered. Saved
+    /// with the next checkpoint: until then it is just asked again.
+    async fn pass_renumbered(&mut self, part: &Part<T::Body>) -> Result<()> {
+        let declared = self.declared(&part.lane)?;
+        if declared.renumbered.is_some() && !self.target.has_ahead(declared, &part.body).await? {
+            self.checkpoint(&part.lane)?.renumbered = None;
+        }
         Ok(())
     }
 
@@ -425,6 +500,9 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
 
     /// Whether a part must be read back, whatever the server answers.
     fn must_prove(&self, part: &Part<T::Body>) -> bool {
+        if self.lanes.get(&part.lane).is_some_and(|at| at.renumbered.is_some()) {
+            return true;
+        }
         let first = part.range.map(|range| range.first);
         let guard = self.guards.get(&part.lane);
         guard.is_some_and(|guard| first.is_some_and(|first| first <= guard.prove))
@@ -490,18 +568,9 @@ where
     async fn recover(&mut self, part: Part<T::Body>) -> Result<()> {
         let declared = self.declared(&part.lane)?;
         let (stored, read) = (declared.intent.plan.digest, part.body.plan().digest);
-        if stored != read {
-            return Err(Error::new(
-                ErrorKind::WrongHistory,
-                format!(
-                    "the stream `{}` no longer yields the events {} that were being written",
-                    part.lane, declared.intent.range
-                ),
-            )
-            .with_hint("start once more with the server and the flags of the last run"));
-        }
-        info!(stream = %part.lane, range = %declared.intent.range, "finishing the pending range");
-        self.finish(&part).await?;
+        let as_declared = stored == read;
+        info!(stream = %part.lane, range = %declared.intent.range, as_declared, "finishing the pending range");
+        self.finish(&part, Sent::Perhaps).await?;
         failpoint::reach(failpoint::RECOVERED);
         self.advance(&part.lane, part.next)?;
         self.save().await
@@ -516,7 +585,7 @@ where
             failpoint::reach(failpoint::DECLARED);
         }
         let written = join_all(batch.parts.iter().map(async |part| match part.range {
-            Some(_) if self.must_prove(part) => Ok(Written::Perhaps),
+            Some(_) if self.must_prove(part) => Ok(Written::Unproven(Sent::Never)),
             Some(_) => self.write(part).await,
             None => Ok(Written::Surely),
         }))
@@ -525,11 +594,15 @@ where
         for (part, written) in batch.parts.into_iter().zip(written) {
             match written? {
                 Written::Surely => {}
-                Written::Perhaps => self.finish(&part).await?,
+                Written::Unproven(sent) => self.finish(&part, sent).await?,
             }
             self.advance(&part.lane, part.next)?;
         }
         Ok(())
+    }
+
+    async fn record_gap(&mut self, gap: &Gap) -> Result<()> {
+        self.target.record_gap(gap).await
     }
 
     async fn settle(&mut self) -> Result<()> {
@@ -554,7 +627,10 @@ pub async fn begin_missing(
         })?;
         let epoch = Epoch::new(bytes);
         info!(stream = %lane, %epoch, "stream begins");
-        begun.push((lane, Checkpoint { epoch, next: position.clone(), pending: None }));
+        begun.push((
+            lane,
+            Checkpoint { epoch, next: position.clone(), pending: None, renumbered: None },
+        ));
     }
     failpoint::reach(failpoint::BEGINNING);
     store.save(begun).await

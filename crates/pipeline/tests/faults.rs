@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use tailwater_core::gap::Gap;
 use tailwater_core::position::{Checkpoint, Epoch, LaneId, Millis, Plan, Position, Seq, SeqRange};
 use tailwater_core::{Error, ErrorKind, Result};
 use tailwater_pipeline::vitals::Vitals;
@@ -23,6 +24,7 @@ use tailwater_pipeline::{Batch, BatchLimits, Part, Read, Source, Transform};
 use tailwater_pipeline::{worker, write_ahead};
 use tokio_util::sync::CancellationToken;
 
+/// Events are numbered by themselves; the lane numbers those that its stream yields.
 const EVENTS: u64 = 24;
 const PARTITIONS: u64 = 2;
 
@@ -56,13 +58,20 @@ enum SaveFault {
     CrashAfter,
 }
 
+/// An event in the table, and the number under which it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Row {
+    seq: Seq,
+    event: u64,
+}
+
 #[derive(Debug, Default)]
 struct World {
-    rows: Vec<u64>,
+    rows: Vec<Row>,
     tokens: BTreeSet<(String, u64)>,
-    running: Vec<(String, Vec<u64>)>,
-    held: Vec<(String, Vec<u64>)>,
-    dead: Vec<u64>,
+    running: Vec<(String, Vec<Row>)>,
+    held: Vec<(String, Vec<Row>)>,
+    dead: Vec<Row>,
     dead_tokens: BTreeSet<(u64, Round)>,
     /// Rows that the server refuses, and every block with them.
     poison: BTreeSet<u64>,
@@ -75,22 +84,36 @@ struct World {
     history: Vec<Checkpoint>,
     faults: VecDeque<Fault>,
     save_faults: VecDeque<SaveFault>,
+    /// The stream leaves these out until the process dies for the first time.
+    left_out: BTreeSet<u64>,
+    left_out_at_first: BTreeSet<u64>,
     /// Blocks that were sent without a stored declaration that covers them.
     undeclared: usize,
 }
 
 impl World {
-    fn apply(&mut self, token: &str, rows: &[u64]) {
+    fn apply(&mut self, token: &str, rows: &[Row]) {
         for partition in 0..PARTITIONS {
             self.apply_partition(token, rows, partition);
         }
     }
 
-    fn apply_partition(&mut self, token: &str, rows: &[u64], partition: u64) {
-        let mut rows = rows.iter().filter(|row| *row % PARTITIONS == partition).peekable();
+    fn apply_partition(&mut self, token: &str, rows: &[Row], partition: u64) {
+        let mut rows = rows.iter().filter(|row| row.event % PARTITIONS == partition).peekable();
         if rows.peek().is_some() && self.tokens.insert((token.to_owned(), partition)) {
             self.rows.extend(rows);
         }
+    }
+
+    fn has(&self, event: u64) -> bool {
+        self.rows.iter().chain(&self.dead).any(|row| row.event == event)
+    }
+
+    /// A request that outlives the checkpoint, the stream or the table that it was made for is
+    /// beyond any promise: none is left.
+    fn forget_requests(&mut self) {
+        self.held.clear();
+        self.running.clear();
     }
 
     fn deliver_held(&mut self) {
@@ -111,22 +134,32 @@ fn unreachable() -> Error {
 }
 
 struct Events {
+    seq: Seq,
+    /// The event that comes next.
     next: u64,
+    left_out: BTreeSet<u64>,
     announced: bool,
     cuts: VecDeque<u64>,
     stop: CancellationToken,
 }
 
 impl Events {
+    fn ahead(&self) -> impl Iterator<Item = u64> {
+        (self.next..EVENTS).filter(|event| !self.left_out.contains(event))
+    }
+
     fn part(&mut self, count: u64) -> Part<Vec<u64>> {
-        let first = Seq(self.next);
-        let body: Vec<u64> = (self.next..self.next + count).collect();
-        self.next += count;
+        let first = self.seq;
+        let body: Vec<u64> = self.ahead().take(usize::try_from(count).unwrap()).collect();
+        let range = SeqRange::starting_at(first, body.len() as u64);
+        self.next = body.last().map_or(self.next, |last| last + 1);
+        self.seq = range.map_or(first, |range| range.last.plus(1));
+        let cursor = Bytes::copy_from_slice(&self.next.to_be_bytes());
         Part {
             lane: lane(),
             epoch: Epoch::new([1; 16]),
-            range: SeqRange::starting_at(first, count),
-            next: Position { seq: Seq(self.next), cursor: Bytes::new() },
+            range,
+            next: Position { seq: self.seq, cursor },
             body,
             held: Vec::new(),
         }
@@ -145,17 +178,17 @@ impl Source for Events {
             self.announced = true;
             return Ok(Read::Assigned(vec![lane()]));
         }
-        let left = EVENTS - self.next;
-        if left == 0 {
+        if self.ahead().next().is_none() {
             self.stop.cancel();
             return Ok(Read::Batch(Batch { parts: Vec::new() }));
         }
-        let count = self.cuts.pop_front().unwrap_or(5).min(left);
+        let count = self.cuts.pop_front().unwrap_or(5);
         Ok(Read::Batch(Batch { parts: vec![self.part(count)] }))
     }
 
     fn seek(&mut self, _lane: &LaneId, _epoch: Epoch, position: &Position) -> Result<()> {
-        self.next = position.seq.0;
+        self.seq = position.seq;
+        self.next = u64::from_be_bytes(position.cursor[..].try_into().unwrap());
         Ok(())
     }
 
@@ -166,7 +199,7 @@ impl Source for Events {
 
 #[derive(Debug)]
 struct Body {
-    rows: Vec<u64>,
+    rows: Vec<Row>,
     plan: Plan,
 }
 
@@ -183,8 +216,11 @@ impl Transform for ToBody {
     type Out = Body;
 
     fn apply(&self, mut part: Part<Vec<u64>>) -> Result<Part<Body>> {
-        let rows = std::mem::take(&mut part.body);
-        let digest = rows.iter().fold(7, |sum: u64, row| sum.wrapping_mul(31).wrapping_add(*row));
+        let events = std::mem::take(&mut part.body);
+        let digest = events.iter().fold(7, |sum: u64, row| sum.wrapping_mul(31).wrapping_add(*row));
+        let first = part.range.map_or(part.next.seq, |range| range.first);
+        let rows: Vec<Row> =
+            (0..).zip(events).map(|(at, event)| Row { seq: first.plus(at), event }).collect();
         let counts = BTreeMap::from([("rows".to_owned(), rows.len() as u64)]);
         let plan = Plan { ts_min: Millis(0), ts_max: Millis(0), rows: counts, digest };
         Ok(part.with_body(Body { rows, plan }))
@@ -205,14 +241,13 @@ impl Target for Server {
 
     async fn append(&self, declared: Declared<'_>, body: &Body, block: Block<'_>) -> Result<()> {
         let range = declared.intent.range;
+        let of = |seqs: &BTreeSet<Seq>| -> Vec<Row> {
+            body.rows.iter().filter(|row| seqs.contains(&row.seq)).copied().collect()
+        };
         let (token, rows) = match block {
             Block::Whole => (format!("{range}~0"), body.rows.clone()),
-            Block::Missing(rows, round) => {
-                (format!("{range}~{round}"), rows.iter().map(|seq| seq.0).collect())
-            }
-            Block::Cut(rows, path, round) => {
-                (format!("{range}.{path}~{round}"), rows.iter().map(|seq| seq.0).collect())
-            }
+            Block::Missing(rows, round) => (format!("{range}~{round}"), of(rows)),
+            Block::Cut(rows, path, round) => (format!("{range}.{path}~{round}"), of(rows)),
         };
         let mut world = self.0.lock().unwrap();
         world.requests += 1;
@@ -221,7 +256,7 @@ impl Target for Server {
         if stored.is_none_or(|intent| intent.range != declared.intent.range) {
             world.undeclared += 1;
         }
-        if rows.iter().any(|row| world.poison.contains(row)) {
+        if rows.iter().any(|row| world.poison.contains(&row.event)) {
             if world.poison_is_in_a_view {
                 world.apply(&token, &rows);
             }
@@ -240,7 +275,7 @@ impl Target for Server {
                 Err(unreachable())
             }
             Fault::TokenWithoutRows => {
-                world.tokens.insert((token, rows[0] % PARTITIONS));
+                world.tokens.insert((token, rows[0].event % PARTITIONS));
                 Err(unreachable())
             }
             Fault::OnePartition => {
@@ -274,7 +309,7 @@ impl Target for Server {
     async fn reject(
         &self,
         _declared: Declared<'_>,
-        _body: &Body,
+        body: &Body,
         seq: Seq,
         _refusal: &Error,
         round: Round,
@@ -291,7 +326,7 @@ impl Target for Server {
         }
         let new = world.dead_tokens.insert((seq.0, round));
         if new && !matches!(fault, Fault::TokenWithoutRows) {
-            world.dead.push(seq.0);
+            world.dead.extend(body.rows.iter().find(|row| row.seq == seq));
         }
         match fault {
             Fault::None => Ok(()),
@@ -300,17 +335,48 @@ impl Target for Server {
         }
     }
 
-    async fn read_back(&self, _declared: Declared<'_>, body: &Body) -> Result<ReadBack> {
+    async fn read_back(&self, declared: Declared<'_>, body: &Body) -> Result<ReadBack> {
         let world = self.0.lock().unwrap();
-        let there = |row: &u64| world.rows.contains(row) || world.dead.contains(row);
-        let missing = body.rows.iter().filter(|row| !there(row)).map(|row| Seq(*row)).collect();
-        let dead = body.rows.iter().filter(|row| world.dead.contains(row)).map(|row| Seq(*row));
-        Ok(ReadBack { missing, dead: dead.collect(), token_holds: true, has_views: false })
+        let own = declared.intent.range;
+        let known = declared.renumbered.unwrap_or(own);
+        let look_at = own.first.min(known.first)..=own.last.max(known.last);
+        let looked_at = |rows: &[Row]| -> Vec<Row> {
+            rows.iter().filter(|row| look_at.contains(&row.seq)).copied().collect()
+        };
+        let (rows, dead) = (looked_at(&world.rows), looked_at(&world.dead));
+        let is_in = |rows: &[Row], row: &Row| rows.iter().any(|there| there.event == row.event);
+        let missing = body.rows.iter().filter(|row| !is_in(&rows, row) && !is_in(&dead, row));
+        let of_others = rows
+            .iter()
+            .chain(&dead)
+            .any(|row| (own.first..=own.last).contains(&row.seq) && !is_in(&body.rows, row));
+        Ok(ReadBack {
+            missing: missing.map(|row| row.seq).collect(),
+            dead: body.rows.iter().filter(|row| is_in(&dead, row)).map(|row| row.seq).collect(),
+            of_others,
+            token_holds: true,
+            views: Vec::new(),
+        })
+    }
+
+    async fn has_ahead(&self, declared: Declared<'_>, body: &Body) -> Result<bool> {
+        let world = self.0.lock().unwrap();
+        let known = declared.renumbered.unwrap();
+        let newest = body.rows.iter().map(|row| row.event).max().unwrap();
+        Ok(world
+            .rows
+            .iter()
+            .chain(&world.dead)
+            .any(|row| (known.first..=known.last).contains(&row.seq) && row.event >= newest))
+    }
+
+    async fn record_gap(&self, _gap: &Gap) -> Result<()> {
+        Ok(())
     }
 
     async fn greatest(&self, _lane: &LaneId, _epoch: Epoch) -> Result<Option<Seq>> {
         let world = self.0.lock().unwrap();
-        Ok(world.rows.iter().chain(&world.dead).max().map(|row| Seq(*row)))
+        Ok(world.rows.iter().chain(&world.dead).map(|row| row.seq).max())
     }
 }
 
@@ -330,8 +396,9 @@ impl CheckpointStore for Store {
         for (_, checkpoint) in changes {
             let before = world.checkpoint.as_ref().map(|at| at.next.seq);
             assert!(before.is_none_or(|seq| seq <= checkpoint.next.seq), "progress went back");
-            let there = |row: &u64| world.rows.contains(row) || world.dead.contains(row);
-            assert!((0..checkpoint.next.seq.0).all(|row| there(&row)), "progress without rows");
+            let passed = u64::from_be_bytes(checkpoint.next.cursor[..].try_into().unwrap());
+            let mut passed = (0..passed).filter(|event| !world.left_out_at_first.contains(event));
+            assert!(passed.all(|event| world.has(event)), "progress without rows");
             world.history.push(checkpoint.clone());
             world.checkpoint = Some(checkpoint);
         }
@@ -348,11 +415,18 @@ async fn run_to_the_end(world: &Shared, cuts: &[u64], restores: &[usize], heal: 
     let mut restores = restores.iter();
     loop {
         let stop = CancellationToken::new();
-        let source =
-            Events { next: 0, announced: false, cuts: cuts.to_vec().into(), stop: stop.clone() };
+        let source = Events {
+            seq: Seq::ZERO,
+            next: 0,
+            left_out: world.lock().unwrap().left_out.clone(),
+            announced: false,
+            cuts: cuts.to_vec().into(),
+            stop: stop.clone(),
+        };
         let stored = world.lock().unwrap().checkpoint.clone();
         let mut store = Store(Arc::clone(world), stored);
-        let origin = Position { seq: Seq::ZERO, cursor: Bytes::new() };
+        let cursor = Bytes::copy_from_slice(&0_u64.to_be_bytes());
+        let origin = Position { seq: Seq::ZERO, cursor };
         if store.1.is_none() {
             match write_ahead::begin_missing(&mut store, [lane()], &origin).await {
                 Ok(()) => store.1 = world.lock().unwrap().checkpoint.clone(),
@@ -372,11 +446,17 @@ async fn run_to_the_end(world: &Shared, cuts: &[u64], restores: &[usize], heal: 
             Ok(()) => return,
             Err(error) => assert_eq!(error.kind(), ErrorKind::Storage, "{error}"),
         }
+        {
+            let mut world = world.lock().unwrap();
+            if !world.left_out.is_empty() {
+                world.left_out.clear();
+                world.forget_requests();
+            }
+        }
         if heal {
             let mut world = world.lock().unwrap();
             world.poison.clear();
-            world.held.clear();
-            world.running.clear();
+            world.forget_requests();
         }
         if let Some(back) = restores.next().filter(|back| **back > 0) {
             let mut world = world.lock().unwrap();
@@ -384,9 +464,7 @@ async fn run_to_the_end(world: &Shared, cuts: &[u64], restores: &[usize], heal: 
                 world.history.len().checked_sub(back + 1).map(|at| world.history[at].clone());
             if let Some(older) = older {
                 world.checkpoint = Some(older);
-                // A request that outlives its declaration is beyond any promise: none is left.
-                world.held.clear();
-                world.running.clear();
+                world.forget_requests();
             }
         }
     }
@@ -424,6 +502,7 @@ proptest! {
         poison in proptest::collection::btree_set(0..EVENTS, 0..4),
         heal in any::<bool>(),
         in_a_view in any::<bool>(),
+        left_out in proptest::collection::btree_set(0..EVENTS, 0..4),
     ) {
         let world = Shared::default();
         {
@@ -432,6 +511,8 @@ proptest! {
             world.save_faults = save_faults.into();
             world.poison.clone_from(&poison);
             world.poison_is_in_a_view = in_a_view;
+            world.left_out.clone_from(&left_out);
+            world.left_out_at_first = left_out;
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -441,13 +522,18 @@ proptest! {
         runtime.block_on(run_to_the_end(&world, &cuts, &restores, heal));
         let mut world = world.lock().unwrap();
         world.deliver_held();
-        let mut placed: Vec<u64> = world.rows.iter().chain(&world.dead).copied().collect();
+        let mut placed: Vec<u64> =
+            world.rows.iter().chain(&world.dead).map(|row| row.event).collect();
         placed.sort_unstable();
-        prop_assert_eq!(placed, (0..EVENTS).collect::<Vec<_>>());
-        prop_assert!(world.dead.iter().all(|row| poison.contains(row)));
+        // What was left out at first comes where the stream had not passed it yet.
+        let there = placed.clone();
+        let wanted = |event: &u64| !world.left_out_at_first.contains(event) || there.contains(event);
+        prop_assert_eq!(placed, (0..EVENTS).filter(wanted).collect::<Vec<_>>());
+        prop_assert!(world.dead.iter().all(|row| poison.contains(&row.event)));
         prop_assert_eq!(world.undeclared, 0);
         let checkpoint = world.checkpoint.as_ref().unwrap();
-        prop_assert_eq!(checkpoint.next.seq, Seq(EVENTS));
+        let end = u64::from_be_bytes(checkpoint.next.cursor[..].try_into().unwrap());
+        prop_assert!((end..EVENTS).all(|event| world.left_out_at_first.contains(&event)));
         prop_assert!(checkpoint.pending.is_none());
     }
 }
