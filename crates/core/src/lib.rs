@@ -9,6 +9,7 @@ pub mod doc_id;
 pub mod ejson;
 pub mod error;
 pub mod event;
+pub mod exclude;
 pub mod gap;
 pub mod json_column;
 pub mod native;
