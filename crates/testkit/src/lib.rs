@@ -18,4 +18,5 @@ pub mod servers;
 pub mod tree;
 pub mod truth;
 pub mod watch;
+pub mod weighing;
 pub mod workload;

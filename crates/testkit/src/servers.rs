@@ -6,6 +6,7 @@ mod child;
 mod engine;
 mod mongod;
 mod proxy;
+mod resident;
 mod tailwater;
 
 use std::io::Write as _;
@@ -19,6 +20,7 @@ pub use child::Exit;
 pub use engine::Engine;
 pub use mongod::Mongod;
 pub use proxy::{Caught, Fault, Proxy, Weather};
+pub use resident::Resident;
 pub use tailwater::{RunArguments, Tailwater, Target};
 
 /// A file that the tests need and that `cargo xtask setup` fetches.
