@@ -115,6 +115,10 @@ pub fn canonical_json(value: &Bson) -> String {
                 [&regex.pattern, &regex.options].map(|text| Value::from(text.as_str()));
             format!("{{\"$regularExpression\":{{\"pattern\":{pattern},\"options\":{options}}}}}")
         }
+        Bson::DbPointer(_) => {
+            let parts = &value.clone().into_canonical_extjson()["$dbPointer"];
+            format!("{{\"$dbPointer\":{{\"$ref\":{},\"$id\":{}}}}}", parts["$ref"], parts["$id"])
+        }
         Bson::JavaScriptCodeWithScope(code) => {
             let scope = canonical_json(&Bson::Document(code.scope.clone()));
             format!("{{\"$code\":{},\"$scope\":{scope}}}", Value::from(code.code.as_str()))

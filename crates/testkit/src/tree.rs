@@ -180,7 +180,8 @@ pub fn get<'a>(fields: &'a [(Vec<u8>, Node)], name: &str) -> Option<&'a Node> {
     fields.iter().find(|(key, _)| key == name.as_bytes()).map(|(_, node)| node)
 }
 
-/// The same with U+FFFD for what is not UTF-8.
+/// The same as far as canonical Extended JSON can say it: U+FFFD for what is not UTF-8, one NaN, and
+/// the sound form of an old binary whose inner length is wrong and of a decimal of too many digits.
 pub fn lossy(fields: &[(Vec<u8>, Node)]) -> Fields {
     fields.iter().map(|(name, node)| (lossy_text(name), lossy_node(node))).collect()
 }
@@ -197,11 +198,49 @@ fn lossy_node(node: &Node) -> Node {
         Node::Scoped(code, scope) => Node::Scoped(lossy_text(code), lossy(scope)),
         // Its two texts end with zeros, which are UTF-8.
         Node::Scalar(REGEX, bytes) => Node::Scalar(REGEX, lossy_text(bytes)),
+        Node::Scalar(0x01, bytes) => Node::Scalar(0x01, one_nan(bytes)),
+        Node::Scalar(0x05, bytes) if bytes.get(4) == Some(&2) => {
+            Node::Scalar(0x05, sound_binary(bytes))
+        }
+        Node::Scalar(0x13, bytes) => Node::Scalar(0x13, sound_decimal(bytes)),
         Node::Scalar(kind, bytes) => Node::Scalar(*kind, bytes.clone()),
     }
 }
 
-/// The document as the `bson` crate has it: of equal names the last, and U+FFFD for what is not UTF-8.
+fn one_nan(bytes: &[u8]) -> Vec<u8> {
+    match bytes.try_into().map(f64::from_le_bytes) {
+        Ok(double) if double.is_nan() => f64::NAN.to_le_bytes().to_vec(),
+        _ => bytes.to_vec(),
+    }
+}
+
+/// Length, subtype 2, inner length, content.
+fn sound_binary(bytes: &[u8]) -> Vec<u8> {
+    let mut content = &bytes[5..];
+    if take_length(&mut content).ok() == Some(content.len()) && bytes.len() >= 9 {
+        return bytes.to_vec();
+    }
+    let content = &bytes[5..];
+    let length = u32::try_from(content.len()).unwrap_or_default();
+    let lengths = [(length + 4).to_le_bytes(), length.to_le_bytes()];
+    [&lengths[0], &[2][..], &lengths[1], content].concat()
+}
+
+fn sound_decimal(bytes: &[u8]) -> Vec<u8> {
+    let bits = bytes.try_into().map(u128::from_le_bytes).unwrap_or_default();
+    let sign = bits >> 127 << 127;
+    let sound = match bits >> 122 & 0x1f {
+        0x1f => 0x1f << 122,
+        0x1e => sign | 0x1e << 122,
+        // Coefficients beyond 34 digits count as zero.
+        0x18.. => sign | (bits >> 111 & 0x3fff) << 113,
+        _ if bits & ((1 << 113) - 1) >= 10_u128.pow(34) => bits >> 113 << 113,
+        _ => bits,
+    };
+    sound.to_le_bytes().to_vec()
+}
+
+/// The document as the `bson` crate has it: [`lossy`], and of equal names the last.
 ///
 /// # Errors
 ///
@@ -210,17 +249,26 @@ pub fn decode(fields: &[(Vec<u8>, Node)]) -> anyhow::Result<Document> {
     Ok(Document::from_reader(write(&lossy(fields)).as_slice())?)
 }
 
+/// Reads JSON, however deep.
+///
+/// # Errors
+///
+/// When it is none.
+pub fn parse<'de, T: Deserialize<'de>>(text: &'de str) -> anyhow::Result<T> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    reader.disable_recursion_limit();
+    let value = T::deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(value)
+}
+
 /// Reads canonical Extended JSON of a document, however deep.
 ///
 /// # Errors
 ///
 /// When it is none.
 pub fn read_json(text: &str) -> anyhow::Result<Fields> {
-    let mut reader = serde_json::Deserializer::from_str(text);
-    reader.disable_recursion_limit();
-    let json = Json::deserialize(&mut reader)?;
-    reader.end()?;
-    match json {
+    match parse(text)? {
         Json::Object(fields) => document(fields),
         other => bail!("no object but {other:.100?}"),
     }
@@ -356,6 +404,69 @@ impl<'de> Visitor<'de> for JsonVisitor {
     }
 }
 
+/// What an `_id` with this text is, up to int32 and int64, which share theirs. That every text can be
+/// read says that no two ids share one.
+///
+/// # Errors
+///
+/// When it is the text of no `_id`.
+pub fn read_id(text: &[u8]) -> anyhow::Result<Node> {
+    // A character for each byte, so that JSON need not be UTF-8, and one beyond them for the `$` of a
+    // name that makes no wrapper.
+    let one_each: String = text.iter().map(|byte| char::from(*byte)).collect();
+    let json = one_each.replace("\"\\u0024", "\"\u{100}");
+    Ok(match text {
+        [b'{' | b'[' | b'"', ..] => {
+            let mut fields = read_json(&format!("{{\"\":{json}}}"))?;
+            bytes_again(fields.pop().context("no value")?.1)
+        }
+        b"true" | b"false" => Node::Scalar(0x08, vec![(text == b"true").into()]),
+        b"null" => Node::Scalar(0x0a, Vec::new()),
+        _ => match one_each.parse::<i64>() {
+            Ok(number) if number.to_string() == one_each => integer(number),
+            _ if text.len() == 24 && !one_each.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+                match hex::decode(text) {
+                    Ok(id) => Node::Scalar(0x07, id),
+                    Err(_) => Node::Text(0x02, text.to_vec()),
+                }
+            }
+            _ => Node::Text(0x02, text.to_vec()),
+        },
+    })
+}
+
+fn integer(number: i64) -> Node {
+    Node::Scalar(0x12, number.to_le_bytes().to_vec())
+}
+
+fn bytes_again(node: Node) -> Node {
+    let bytes = |text: Vec<u8>| -> Vec<u8> {
+        let text = String::from_utf8_lossy(&text);
+        text.chars().map(|character| u8::try_from(character).unwrap_or(b'$')).collect()
+    };
+    let again = |fields: Fields| -> Fields {
+        fields.into_iter().map(|(name, node)| (bytes(name), bytes_again(node))).collect()
+    };
+    match node {
+        Node::Document(fields) => Node::Document(again(fields)),
+        Node::Array(items) => Node::Array(items.into_iter().map(bytes_again).collect()),
+        Node::Text(kind, text) => Node::Text(kind, bytes(text)),
+        Node::Scoped(code, scope) => Node::Scoped(bytes(code), again(scope)),
+        Node::Scalar(REGEX, parts) => Node::Scalar(REGEX, bytes(parts)),
+        scalar => scalar,
+    }
+}
+
+/// An `_id` as far as its text tells: the text does not tell int32 from int64.
+pub fn as_id(node: &Node) -> Node {
+    match node {
+        Node::Scalar(0x10, bytes) => {
+            integer(i32::from_le_bytes(bytes.as_slice().try_into().unwrap_or_default()).into())
+        }
+        other => other.clone(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -369,6 +480,26 @@ mod tests {
         assert_eq!(write(&fields), repeated);
         assert_eq!(decode(&fields).unwrap(), doc! { "a": "\u{fffd}" });
         assert!(read(&repeated[..20]).is_err());
+    }
+
+    #[test]
+    fn an_id_reads_back_from_its_text() {
+        let text = |text: &[u8]| Node::Text(0x02, text.to_vec());
+        assert_eq!(read_id(b"7").unwrap(), integer(7));
+        assert_eq!(read_id(b"\"7\"").unwrap(), text(b"7"));
+        assert_eq!(read_id(b"07").unwrap(), text(b"07"));
+        assert_eq!(read_id(b"\xff").unwrap(), text(b"\xff"));
+        assert_eq!(read_id(b"\"{\xff\"").unwrap(), text(b"{\xff"));
+        let object_id = b"abababababababababababab";
+        assert_eq!(read_id(object_id).unwrap(), Node::Scalar(0x07, vec![0xab; 12]));
+        let wrapper = read_id(br#"{"a":{"$oid":"abababababababababababab"}}"#).unwrap();
+        let document = read_id(br#"{"a":{"\u0024oid":"abababababababababababab"}}"#).unwrap();
+        assert_eq!(
+            wrapper,
+            Node::Document(vec![(b"a".into(), Node::Scalar(0x07, vec![0xab; 12]))])
+        );
+        let inner = Node::Document(vec![(b"$oid".into(), text(object_id))]);
+        assert_eq!(document, Node::Document(vec![(b"a".into(), inner)]));
     }
 
     #[test]
