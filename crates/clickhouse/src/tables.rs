@@ -147,13 +147,15 @@ impl Target for Tables {
 
     async fn upsert(&self, declared: Declared<'_>, body: &PartRows) -> Result<()> {
         let range = self.name(declared);
-        try_join_all(body.0.upsert.iter().map(async |(namespace, block)| {
-            self.current(namespace).await?;
-            self.insert(block, &range, None).await
-        }))
-        .await?;
-        for ending in &body.0.endings {
-            self.end(declared, ending).await?;
+        for stretch in &body.0.stretches {
+            try_join_all(stretch.upsert.iter().map(async |(namespace, block)| {
+                self.current(namespace).await?;
+                self.insert(block, &range, None).await
+            }))
+            .await?;
+            for ending in &stretch.endings {
+                self.end(declared, ending).await?;
+            }
         }
         Ok(())
     }
@@ -319,26 +321,43 @@ impl Tables {
         Ok(table)
     }
 
-    /// Ends the older rows of a collection that was dropped or renamed; under a new name that is
-    /// watched they live on.
+    /// Ends the older rows of a collection that was dropped or renamed; under a new name they live
+    /// on. Only what this stream watches is touched: of anything else it does not know how far the
+    /// rows are.
     async fn end(&self, declared: Declared<'_>, ending: &Ending) -> Result<()> {
         let database = self.connection.database();
-        let old = self.current(&ending.of).await?;
         let scope = self.scopes.iter().find(|scope| scope.entry() == declared.lane.topic());
-        if let Some(to) = &ending.renamed_to
-            && scope.is_some_and(|scope| scope.covers(&to.db, &to.coll))
-        {
+        let watched = |it: &Namespace| scope.is_some_and(|scope| scope.covers(&it.db, &it.coll));
+        if let Some(to) = ending.renamed_to.as_ref().filter(|to| watched(to)) {
             let new = self.current(to).await?;
-            let what = format!("cannot copy `{old}` to `{new}`");
             // What the new name held before ends first; on equal versions the later row counts, so
             // it ends just below.
             let sql = table::end_all(database, &new, ending.version - 1);
-            self.connection.execute(&sql, &what).await?;
-            let sql = table::copy_all(database, &old, &new, ending.version);
-            self.connection.execute(&sql, &what).await?;
+            self.connection.execute(&sql, &format!("cannot end the rows of `{new}`")).await?;
+            if watched(&ending.of) {
+                self.copy(&self.current(&ending.of).await?, &new, ending.version).await?;
+            }
         }
-        let sql = table::end_all(database, &old, ending.version);
-        self.connection.execute(&sql, &format!("cannot end the rows of `{old}`")).await
+        if watched(&ending.of) {
+            let old = self.current(&ending.of).await?;
+            let sql = table::end_all(database, &old, ending.version);
+            self.connection.execute(&sql, &format!("cannot end the rows of `{old}`")).await?;
+        }
+        Ok(())
+    }
+
+    /// Copies a collection to its new name, unless that was done before: newer rows under the old
+    /// name may have taken the place of those that were copied, and older ones come to light.
+    async fn copy(&self, old: &TableName, new: &TableName, version: u128) -> Result<()> {
+        let database = self.connection.database();
+        let what = format!("cannot copy `{old}` to `{new}`");
+        let sql = table::was_copied(database, old, version);
+        if self.connection.text(&sql, &what).await? != "0" {
+            return Ok(());
+        }
+        let sql = table::copy_all(database, old, new, version);
+        self.connection.execute(&sql, &what).await?;
+        self.connection.execute(&table::note_copy(database, old, version), &what).await
     }
 
     /// The events of a Range that one table has.

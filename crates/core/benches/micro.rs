@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     let blocks: Vec<&Bytes> = rows
         .append
         .iter()
-        .chain(rows.upsert.iter().map(|(_, block)| block))
+        .chain(rows.stretches.iter().flat_map(|all| &all.upsert).map(|(_, block)| block))
         .map(|b| &b.bytes)
         .collect();
 

@@ -80,11 +80,19 @@ pub struct Rows {
     pub plan: Plan,
     /// Rows that must come once.
     pub append: Vec<Block>,
+    /// The current state, in order.
+    pub stretches: Vec<Stretch>,
+    origin: Origin,
+}
+
+/// A run of events up to the next `rename`, which must find the rows before it and none behind it:
+/// of one document the newest row alone stays in a block, and sooner or later in the table.
+#[derive(Debug)]
+pub struct Stretch {
     /// Rows of the current state, by namespace; their version tells which one counts.
     pub upsert: Vec<(Namespace, Block)>,
     /// Ends of whole collections, to be applied behind those rows, in order.
     pub endings: Vec<Ending>,
-    origin: Origin,
 }
 
 #[derive(Debug)]
@@ -110,8 +118,12 @@ impl Rows {
         let origin = Origin { lane, epoch, first, events };
         let append = origin.append(layout, |_| true)?;
         let plan = origin.plan(&append);
-        let (upsert, endings) = (origin.upsert()?, origin.endings()?);
-        Ok(Self { plan, append, upsert, endings, origin })
+        let stretches = origin
+            .events
+            .split_inclusive(|event| event.operation_type() == b"rename")
+            .map(|events| Ok(Stretch { upsert: origin.upsert(events)?, endings: endings(events)? }))
+            .collect::<Result<_>>()?;
+        Ok(Self { plan, append, stretches, origin })
     }
 
     /// Encodes once more just the event table's rows of these events.
@@ -262,9 +274,9 @@ impl Origin {
         block(layout.dead_letters.clone(), table::DEAD_LETTER_COLUMNS, &columns, 1)
     }
 
-    fn upsert(&self) -> Result<Vec<(Namespace, Block)>> {
+    fn upsert(&self, events: &[ChangeEvent]) -> Result<Vec<(Namespace, Block)>> {
         let mut tables: BTreeMap<(&[u8], &[u8]), Current> = BTreeMap::new();
-        let current = || self.events.iter().filter(|event| event.tells_state());
+        let current = || events.iter().filter(|event| event.tells_state());
         for event in current() {
             let table = tables.entry((event.db(), event.coll())).or_default();
             table.push(event, self.lane.partition())?;
@@ -279,24 +291,24 @@ impl Origin {
             })
             .collect()
     }
+}
 
-    /// `dropDatabase` ends nothing: the server drops each collection before it.
-    fn endings(&self) -> Result<Vec<Ending>> {
-        let mut endings = Vec::new();
-        for event in &self.events {
-            let renamed_to = match event.operation_type() {
-                b"drop" => None,
-                b"rename" => {
-                    let (db, coll) = event.renamed_to();
-                    Some(namespace(db, coll)?)
-                }
-                _ => continue,
-            };
-            let of = namespace(event.db(), event.coll())?;
-            endings.push(Ending { of, renamed_to, version: event.version() });
-        }
-        Ok(endings)
+/// `dropDatabase` ends nothing: the server drops each collection before it.
+fn endings(events: &[ChangeEvent]) -> Result<Vec<Ending>> {
+    let mut endings = Vec::new();
+    for event in events {
+        let renamed_to = match event.operation_type() {
+            b"drop" => None,
+            b"rename" => {
+                let (db, coll) = event.renamed_to();
+                Some(namespace(db, coll)?)
+            }
+            _ => continue,
+        };
+        let of = namespace(event.db(), event.coll())?;
+        endings.push(Ending { of, renamed_to, version: event.version() });
     }
+    Ok(endings)
 }
 
 /// The columns of the event table.

@@ -302,6 +302,31 @@ pub fn copy_all(database: &str, from: &TableName, to: &TableName, version: u128)
     )
 }
 
+/// The `_id` of the row that tells up to which version a collection was renamed away. No document
+/// has it: what begins with a quote ends with one.
+const RENAMED: &str = "\"renamed";
+
+/// Whether a collection was copied to its new name before, as of `version` or later.
+pub fn was_copied(database: &str, from: &TableName, version: u128) -> String {
+    format!(
+        "SELECT count() FROM {}.{} WHERE _id = {} AND _version >= toUInt128('{version}')",
+        identifier(database),
+        identifier(from.as_str()),
+        literal(RENAMED),
+    )
+}
+
+/// Notes that a collection was copied to its new name.
+pub fn note_copy(database: &str, from: &TableName, version: u128) -> String {
+    format!(
+        "INSERT INTO {}.{} (_id, doc, _bson, _hash, _version, _is_deleted, _partition) \
+         SELECT {}, CAST('{{}}', 'JSON'), '', 0, toUInt128('{version}'), 1, 0",
+        identifier(database),
+        identifier(from.as_str()),
+        literal(RENAMED),
+    )
+}
+
 /// An insert of Native blocks into the named columns.
 pub fn insert(database: &str, table: &TableName, columns: &[Column]) -> String {
     let names: Vec<String> = columns.iter().map(|(name, _)| identifier(name)).collect();

@@ -205,12 +205,15 @@ fn total(blocks: &[Block]) -> usize {
 #[test]
 fn four_thousand_documents_with_thirty_names_of_their_own_are_inserted() {
     let rows = encode(events(unique(4_000, 30, false)));
-    let (_, current) = rows.upsert.first().unwrap();
+    let (_, current) = rows.stretches[0].upsert.first().unwrap();
     let size = total(&rows.append) + current.bytes.len();
     assert!(size < 64 << 20, "{size} bytes");
     let again = encode(events(unique(4_000, 30, false)));
     assert!(again.append[0].bytes == rows.append[0].bytes, "another block of the same events");
-    assert!(again.upsert[0].1.bytes == current.bytes, "another block of the same events");
+    assert!(
+        again.stretches[0].upsert[0].1.bytes == current.bytes,
+        "another block of the same events"
+    );
     let Some(engine) = engine() else { return };
     engine.query(&table::create_current("default", &current.table), "Null");
     engine.query(&table::create_records("default", &layout().records, 10), "Null");
@@ -244,9 +247,9 @@ fn only_a_column_that_is_too_wide_is_sent_as_text() {
         block.bytes[at + column.len()]
     };
     assert_eq!(version(&rows.append[0], b"attrs"), 3);
-    assert_eq!(version(&rows.upsert[0].1, b"doc"), 1);
+    assert_eq!(version(&rows.stretches[0].upsert[0].1, b"doc"), 1);
     let narrow = encode(events(unique(100, 20, true)));
-    assert_eq!(version(&narrow.upsert[0].1, b"doc"), 3);
+    assert_eq!(version(&narrow.stretches[0].upsert[0].1, b"doc"), 3);
 }
 
 #[test]
