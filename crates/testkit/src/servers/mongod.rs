@@ -113,7 +113,8 @@ impl Mongod {
         let mut arguments: Vec<String> = [
             "--bind_ip=127.0.0.1",
             "--nounixsocket",
-            "--wiredTigerCacheSizeGB=0.25",
+            // A cache of 256 MB takes no document of 16 MB.
+            "--wiredTigerCacheSizeGB=0.5",
             "--setParameter=diagnosticDataCollectionEnabled=false",
             "--setParameter=ttlMonitorEnabled=false",
         ]
