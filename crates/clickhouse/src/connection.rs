@@ -5,81 +5,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clickhouse::{Client, Compression};
-use secrecy::{ExposeSecret as _, SecretString};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+use secrecy::ExposeSecret as _;
 use serde::de::DeserializeOwned;
+pub use tailwater_core::config::Endpoint;
 use tailwater_core::{Error, ErrorKind, Result};
-use url::{Host, Url};
 
 use crate::classify::classify;
-
-/// Where a ClickHouse is, and as whom to talk to it.
-#[derive(Debug, Clone)]
-pub struct Endpoint {
-    /// Scheme, host and port; no credentials.
-    pub url: Url,
-    /// The database that holds the tables.
-    pub database: String,
-    username: String,
-    password: SecretString,
-}
-
-const DEFAULT_DATABASE: &str = "default";
-const DEFAULT_USER: &str = "default";
-
-impl Endpoint {
-    /// Reads `http[s]://user:password@host:port/database`.
-    ///
-    /// # Errors
-    /// `Config`, without the text: it may hold a password.
-    pub fn parse(text: &str) -> Result<Self> {
-        let wrong = |why: String| {
-            Error::new(ErrorKind::Config, format!("cannot use the ClickHouse target: {why}"))
-                .with_hint("it looks like http://user:password@host:8123/database")
-        };
-        let mut url = Url::parse(text).map_err(|error| wrong(error.to_string()))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(wrong(format!("`{}` is neither http nor https", url.scheme())));
-        }
-        if url.host().is_none() {
-            return Err(wrong("it names no host".to_owned()));
-        }
-        if url.port() == Some(9000) || url.port() == Some(9440) {
-            return Err(wrong(
-                "port 9000 and 9440 speak the native protocol; HTTP is on 8123, HTTPS on 8443"
-                    .into(),
-            ));
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(wrong("settings in the address are not supported".to_owned()));
-        }
-        let decoded = |part: &str| {
-            percent_encoding::percent_decode_str(part)
-                .decode_utf8()
-                .map(|text| text.into_owned())
-                .map_err(|_| wrong("a part of it is not UTF-8".to_owned()))
-        };
-        let or =
-            |text: String, default: &str| if text.is_empty() { default.to_owned() } else { text };
-        let username = or(decoded(url.username())?, DEFAULT_USER);
-        let password = decoded(url.password().unwrap_or_default())?.into();
-        let database = or(decoded(url.path().trim_matches('/'))?, DEFAULT_DATABASE);
-        // Both can only fail for a URL without a host.
-        if url.set_username("").and_then(|()| url.set_password(None)).is_err() {
-            return Err(wrong("it cannot carry credentials".to_owned()));
-        }
-        url.set_path("");
-        Ok(Self { url, database, username, password })
-    }
-
-    fn is_on_this_host(&self) -> bool {
-        match self.url.host() {
-            Some(Host::Domain(name)) => name == "localhost",
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        }
-    }
-}
 
 /// A ClickHouse at an endpoint.
 #[derive(Clone)]
@@ -105,18 +41,25 @@ const PIECE: usize = 1024 * 1024;
 
 impl Connection {
     /// Prepares a connection. It opens with the first question.
-    pub fn new(endpoint: Endpoint) -> Self {
+    ///
+    /// # Errors
+    /// `Config` when the endpoint's certificates cannot be used.
+    pub fn new(endpoint: Endpoint) -> Result<Self> {
         // On the same host compression costs more than it saves.
         let compression =
             if endpoint.is_on_this_host() { Compression::None } else { Compression::Lz4 };
-        let client = Client::default()
+        let client = match &endpoint.ca {
+            None => Client::default(),
+            Some(ca) => trusting(ca)?,
+        };
+        let client = client
             .with_url(endpoint.url.as_str())
             .with_database(&endpoint.database)
             .with_user(&endpoint.username)
             .with_password(endpoint.password.expose_secret())
             .with_compression(compression)
             .with_product_info("tailwater", env!("CARGO_PKG_VERSION"));
-        Self { client, endpoint }
+        Ok(Self { client, endpoint })
     }
 
     /// Where it leads.
@@ -219,6 +162,46 @@ impl Connection {
     }
 }
 
+/// As long as the driver's own client keeps an idle connection: shorter than any server does.
+const IDLE: Duration = Duration::from_secs(2);
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// A client that trusts servers whose certificates one of these signed, and no others.
+fn trusting(ca: &str) -> Result<Client> {
+    let wrong = |error: Option<rustls::pki_types::pem::Error>| {
+        let error = error.map_or("there is none in it".to_owned(), |error| error.to_string());
+        Error::new(ErrorKind::Config, "cannot use the certificates of `clickhouse.tls.ca`")
+            .with_source(error)
+            .with_hint("the file holds PEM: lines from BEGIN CERTIFICATE to END CERTIFICATE")
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+        let certificate = certificate.map_err(|error| wrong(Some(error)))?;
+        roots.add(certificate).map_err(|error| wrong(None).with_source(error))?;
+    }
+    if roots.is_empty() {
+        return Err(wrong(None));
+    }
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let config = ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::new(ErrorKind::Bug, "no TLS versions").with_source(error))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut tcp = HttpConnector::new();
+    tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.enforce_http(false);
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(config)
+        .https_only()
+        .enable_http1()
+        .wrap_connector(tcp);
+    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(IDLE)
+        .build(connector);
+    Ok(Client::with_http_client(http))
+}
+
 async fn within<T>(
     limit: Duration,
     future: impl Future<Output = clickhouse::error::Result<T>>,
@@ -236,28 +219,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_has_its_parts() {
-        let endpoint = Endpoint::parse("https://me:p%40ss@ch.example:8443/events").unwrap();
-        assert_eq!(endpoint.url.as_str(), "https://ch.example:8443/");
-        assert_eq!((endpoint.username.as_str(), endpoint.database.as_str()), ("me", "events"));
-        assert_eq!(endpoint.password.expose_secret(), "p@ss");
-        let endpoint = Endpoint::parse("http://localhost:8123").unwrap();
-        assert_eq!(
-            (endpoint.username.as_str(), endpoint.database.as_str()),
-            ("default", "default")
-        );
+    fn a_secret_is_not_in_the_debug_form() {
+        let endpoint = Endpoint::parse("http://u:hunter2@h/db").unwrap();
+        assert!(!format!("{:?}", Connection::new(endpoint)).contains("hunter2"));
     }
 
     #[test]
-    fn a_secret_is_in_no_message() {
-        for wrong in
-            ["ftp://u:hunter2@h/db", "http://u:hunter2@h:9000/db", "http://u:hunter2@h:x/db"]
-        {
-            let error = Endpoint::parse(wrong).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Config);
-            assert!(!format!("{error:?} {error}").contains("hunter2"), "{error}");
+    fn certificates_must_be_some() {
+        for wrong in ["", "text", "-----BEGIN CERTIFICATE-----\nxx\n-----END CERTIFICATE-----\n"] {
+            let mut endpoint = Endpoint::parse("https://h").unwrap();
+            endpoint.ca = Some(wrong.to_owned());
+            assert_eq!(Connection::new(endpoint).unwrap_err().kind(), ErrorKind::Config);
         }
-        let endpoint = Endpoint::parse("http://u:hunter2@h/db").unwrap();
-        assert!(!format!("{:?}", Connection::new(endpoint)).contains("hunter2"));
     }
 }

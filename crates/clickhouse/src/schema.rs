@@ -19,7 +19,23 @@ const OLDEST_SERVER: (u32, u32) = (25, 6);
 pub struct Facts {
     /// Blocks whose tokens the table remembers; 0 when that cannot be counted.
     pub window: u64,
+    /// After how many days its rows go.
+    pub ttl_days: Option<u32>,
 }
+
+/// What the event tables are to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The pipeline that they belong to.
+    pub pipeline: String,
+    /// Blocks whose tokens they remember, at least.
+    pub window: u64,
+    /// After how many days the rows of the event table go.
+    pub ttl_days: Option<u32>,
+}
+
+/// Begins the comment of every table that this project makes; what follows says whose it is.
+const COMMENT: &str = "tailwater: ";
 
 /// The materialized views that read from an event table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -34,19 +50,22 @@ pub struct Views {
 ///
 /// # Errors
 /// `Unsuitable`, with the statement that mends the table.
-pub async fn prepare(connection: &Connection, layout: &Layout) -> Result<Facts> {
+pub async fn prepare(connection: &Connection, layout: &Layout, wanted: &Wanted) -> Result<Facts> {
     connection.ping().await?;
     check_version(connection).await?;
     let database = connection.database();
-    let window = table::DEFAULT_DEDUPLICATION_WINDOW;
-    let Layout { records, dead_letters } = layout;
-    make(connection, records, &table::create_records(database, records, window)).await?;
+    let Wanted { pipeline, window, ttl_days } = wanted;
+    let comment = format!("{COMMENT}pipeline `{pipeline}`");
+    let Layout { records, dead_letters, .. } = layout;
+    let create = table::create_records(database, records, *window, *ttl_days, &comment);
+    make(connection, records, &create).await?;
     check_columns(connection, records, table::RECORD_COLUMNS).await?;
-    let facts = check_event_table(connection, records).await?;
-    make(connection, dead_letters, &table::create_dead_letters(database, dead_letters, window))
-        .await?;
+    let facts = check_event_table(connection, records, *window, &comment).await?;
+    check_ttl(connection, records, facts.ttl_days, *ttl_days)?;
+    let create = table::create_dead_letters(database, dead_letters, *window, &comment);
+    make(connection, dead_letters, &create).await?;
     check_columns(connection, dead_letters, table::DEAD_LETTER_COLUMNS).await?;
-    check_event_table(connection, dead_letters).await?;
+    check_event_table(connection, dead_letters, *window, &comment).await?;
     let gaps = TableName::new(table::GAPS);
     make(connection, &gaps, &table::create_gaps(database)).await?;
     Ok(facts)
@@ -56,14 +75,17 @@ pub async fn prepare(connection: &Connection, layout: &Layout) -> Result<Facts> 
 ///
 /// # Errors
 /// `Unsuitable`, with the statement that mends the table.
-pub async fn prepare_current(connection: &Connection, namespace: &Namespace) -> Result<TableName> {
+pub async fn prepare_current(
+    connection: &Connection,
+    current: &TableName,
+    namespace: &Namespace,
+) -> Result<()> {
     let database = connection.database();
-    let current = TableName::current(&namespace.db, &namespace.coll);
-    make(connection, &current, &table::create_current(database, &current)).await?;
-    check_columns(connection, &current, table::CURRENT_COLUMNS).await?;
-    check_current_table(connection, &current).await?;
-    make(connection, &current.view(), &table::create_current_view(database, &current)).await?;
-    Ok(current)
+    let comment = format!("{COMMENT}`{}.{}`", namespace.db, namespace.coll);
+    make(connection, current, &table::create_current(database, current, &comment)).await?;
+    check_columns(connection, current, table::CURRENT_COLUMNS).await?;
+    check_current_table(connection, current, &comment).await?;
+    make(connection, &current.view(), &table::create_current_view(database, current)).await
 }
 
 async fn make(connection: &Connection, table: &TableName, statement: &str) -> Result<()> {
@@ -147,11 +169,12 @@ fn compatible(found: &str, wanted: &str) -> bool {
 struct EngineRow {
     engine: String,
     engine_full: String,
+    comment: String,
 }
 
 async fn engine(connection: &Connection, table: &TableName) -> Result<EngineRow> {
     let sql = format!(
-        "SELECT engine, engine_full FROM system.tables \
+        "SELECT engine, engine_full, comment FROM system.tables \
           WHERE database = {} AND name = {}",
         literal(connection.database()),
         literal(table.as_str()),
@@ -163,8 +186,51 @@ async fn engine(connection: &Connection, table: &TableName) -> Result<EngineRow>
         .ok_or_else(|| Error::new(ErrorKind::Unsuitable, format!("{what}: it is gone")))
 }
 
-async fn check_event_table(connection: &Connection, table: &TableName) -> Result<Facts> {
-    let EngineRow { engine, engine_full } = engine(connection, table).await?;
+/// Two that write to one table could not tell their rows apart.
+fn check_owner(
+    connection: &Connection,
+    table: &TableName,
+    found: &str,
+    comment: &str,
+) -> Result<()> {
+    if found == comment || !found.starts_with(COMMENT) {
+        return Ok(());
+    }
+    let owner = |comment: &str| comment.trim_start_matches(COMMENT).to_owned();
+    let mend = table::set_comment(connection.database(), table, comment);
+    Err(Error::new(
+        ErrorKind::Unsuitable,
+        format!("the table `{table}` belongs to {}, not to {}", owner(found), owner(comment)),
+    )
+    .with_hint(format!(
+        "use another database or another table; or, if nothing else writes to it, run: {mend}"
+    )))
+}
+
+fn check_ttl(
+    connection: &Connection,
+    table: &TableName,
+    found: Option<u32>,
+    wanted: Option<u32>,
+) -> Result<()> {
+    let Some(days) = wanted.filter(|_| wanted != found) else { return Ok(()) };
+    let mend = table::set_ttl(connection.database(), table, days);
+    let found = found.map_or("its rows stay".to_owned(), |days| format!("after {days} days"));
+    Err(Error::new(
+        ErrorKind::Unsuitable,
+        format!("rows of `{table}` should go after {days} days, and the table says: {found}"),
+    )
+    .with_hint(format!("change `ttl_days`, or run: {mend}")))
+}
+
+async fn check_event_table(
+    connection: &Connection,
+    table: &TableName,
+    wanted: u64,
+    comment: &str,
+) -> Result<Facts> {
+    let EngineRow { engine, engine_full, comment: found } = engine(connection, table).await?;
+    check_owner(connection, table, &found, comment)?;
     let setting = match engine.as_str() {
         "MergeTree" => "non_replicated_deduplication_window",
         "ReplicatedMergeTree" | "SharedMergeTree" => {
@@ -193,14 +259,17 @@ async fn check_event_table(connection: &Connection, table: &TableName) -> Result
             value.parse().unwrap_or(0)
         }
     };
-    if window == 0 {
-        let mend =
-            table::set_window(connection.database(), table, table::DEFAULT_DEDUPLICATION_WINDOW);
-        return Err(Error::new(
-            ErrorKind::Unsuitable,
-            format!("the table `{table}` has no deduplication window: a repeated insert would stay twice"),
-        )
-        .with_hint(format!("run: {mend}")));
+    if window < wanted {
+        let mend = table::set_window(connection.database(), table, wanted);
+        let why = match window {
+            0 => format!(
+                "the table `{table}` has no deduplication window: a repeated insert would stay twice"
+            ),
+            _ => format!(
+                "the deduplication window of `{table}` is {window} blocks, not the {wanted} of `deduplication_window`"
+            ),
+        };
+        return Err(Error::new(ErrorKind::Unsuitable, why).with_hint(format!("run: {mend}")));
     }
     for view in views(connection, table).await?.unfillable {
         warn!(
@@ -209,7 +278,7 @@ async fn check_event_table(connection: &Connection, table: &TableName) -> Result
              non_replicated_deduplication_window = 10000"
         );
     }
-    Ok(Facts { window })
+    Ok(Facts { window, ttl_days: table::ttl_of(&engine_full) })
 }
 
 #[derive(Debug, Deserialize)]
@@ -269,8 +338,13 @@ fn target_of(create: &str) -> Option<(&str, &str)> {
     (plain(database) && plain(name)).then_some((database, name))
 }
 
-async fn check_current_table(connection: &Connection, table: &TableName) -> Result<()> {
-    let EngineRow { engine, engine_full } = engine(connection, table).await?;
+async fn check_current_table(
+    connection: &Connection,
+    table: &TableName,
+    comment: &str,
+) -> Result<()> {
+    let EngineRow { engine, engine_full, comment: found } = engine(connection, table).await?;
+    check_owner(connection, table, &found, comment)?;
     if engine.ends_with("ReplacingMergeTree") && engine_full.contains("_version, _is_deleted") {
         return Ok(());
     }

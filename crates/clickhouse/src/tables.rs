@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use serde::Deserialize;
 use tailwater_core::gap::Gap;
-use tailwater_core::position::{Epoch, LaneId, Seq, SeqRange};
+use tailwater_core::position::{Epoch, LaneId, Millis, Seq, SeqRange};
 use tailwater_core::rows::{Block, Ending, Identity, Layout, Namespace, Rejection, Rows};
 use tailwater_core::scope::Scope;
 use tailwater_core::sql::literal;
@@ -62,6 +62,7 @@ const PINNED: [(&str, &str); 8] = [
     ("input_format_json_read_bools_as_numbers", "0"),
 ];
 
+const MILLIS_OF_A_DAY: i64 = 86_400_000;
 /// A pause between two looks at the server's running queries.
 const QUIESCE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -239,7 +240,13 @@ impl Target for Tables {
         let seqs = |keep: &dyn Fn(&Identity) -> bool| -> BTreeSet<Seq> {
             wanted.iter().filter(|(_, identity)| keep(identity)).map(|(seq, _)| *seq).collect()
         };
-        let missing = seqs(&|identity| !there.contains(identity));
+        let mut missing = seqs(&|identity| !there.contains(identity));
+        if let Some(days) = self.facts.ttl_days {
+            // Whatever is sent of these may go again before it is seen.
+            let oldest = Millis(clock::now().0 - i64::from(days) * MILLIS_OF_A_DAY);
+            let expired = body.0.older_than(oldest);
+            missing.retain(|seq| !expired.contains(seq));
+        }
         let dead = seqs(&|identity| dead.contains(identity));
         let of_others = rows.iter().chain(&letters).any(|row| {
             let seq = Seq(row._offset);
@@ -297,7 +304,10 @@ impl Tables {
     /// # Errors
     /// Those of making it; `Unsuitable` when another collection has the same table.
     pub async fn current(&self, namespace: &Namespace) -> Result<TableName> {
-        let table = TableName::current(&namespace.db, &namespace.coll);
+        let Some(names) = &self.layout.current else {
+            return Err(Error::new(ErrorKind::Bug, "there are no current-state tables"));
+        };
+        let table = names.table(&namespace.db, &namespace.coll);
         let mut made = self.made.lock().await;
         let taken = [&table, &table.view()].into_iter().find_map(|name| made.get(name));
         match taken {
@@ -315,7 +325,7 @@ impl Tables {
             }
             None => {}
         }
-        schema::prepare_current(&self.connection, namespace).await?;
+        schema::prepare_current(&self.connection, &table, namespace).await?;
         made.insert(table.clone(), namespace.clone());
         made.insert(table.view(), namespace.clone());
         Ok(table)

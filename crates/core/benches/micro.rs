@@ -16,6 +16,7 @@ use tailwater_core::bson::Doc;
 use tailwater_core::ejson;
 use tailwater_core::event::ChangeEvent;
 use tailwater_core::json_column::{Dates, JsonColumn};
+use tailwater_core::names::CurrentNames;
 use tailwater_core::native;
 use tailwater_core::position::{Epoch, LaneId, Seq};
 use tailwater_core::rows::{Layout, Rows};
@@ -163,6 +164,7 @@ fn encode(events: Vec<ChangeEvent>) -> Rows {
     let layout = Layout {
         records: TableName::new("record_raw"),
         dead_letters: TableName::new("tailwater_dead_letters"),
+        current: Some(CurrentNames::default()),
     };
     let lane = LaneId::stream("ingest.files");
     Rows::encode(&layout, lane, Epoch::new([7; 16]), Seq(1), events).unwrap()

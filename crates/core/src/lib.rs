@@ -5,6 +5,7 @@
 //! clock or the environment, or spawn a task; its dependency list enforces it.
 
 pub mod bson;
+pub mod config;
 pub mod doc_id;
 pub mod ejson;
 pub mod error;
@@ -12,6 +13,7 @@ pub mod event;
 pub mod exclude;
 pub mod gap;
 pub mod json_column;
+pub mod names;
 pub mod native;
 pub mod position;
 pub mod rows;

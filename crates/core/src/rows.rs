@@ -17,6 +17,7 @@ use crate::bson::{BsonError, Doc, Value};
 use crate::event::ChangeEvent;
 use crate::json_column::text::{self, JsonText};
 use crate::json_column::{Dates, JsonColumn};
+use crate::names::CurrentNames;
 use crate::native::{self, DateTime64, Numbers, Strings};
 use crate::position::{Epoch, LaneId, Millis, Plan, Seq};
 use crate::table::{self, TableName};
@@ -49,6 +50,8 @@ pub struct Layout {
     pub records: TableName,
     /// The table of events that ClickHouse refused.
     pub dead_letters: TableName,
+    /// What the current-state tables are called; `None`: there are none.
+    pub current: Option<CurrentNames>,
 }
 
 /// Why an event has no row in the event table.
@@ -118,11 +121,10 @@ impl Rows {
         let origin = Origin { lane, epoch, first, events };
         let append = origin.append(layout, |_| true)?;
         let plan = origin.plan(&append);
-        let stretches = origin
-            .events
-            .split_inclusive(|event| event.operation_type() == b"rename")
-            .map(|events| Ok(Stretch { upsert: origin.upsert(events)?, endings: endings(events)? }))
-            .collect::<Result<_>>()?;
+        let stretches = match &layout.current {
+            Some(names) => origin.stretches(names)?,
+            None => Vec::new(),
+        };
         Ok(Self { plan, append, stretches, origin })
     }
 
@@ -144,6 +146,12 @@ impl Rows {
             return Err(Error::new(ErrorKind::Bug, format!("event {seq} is not in its range")));
         };
         self.origin.dead_letter(layout, seq, event, why)
+    }
+
+    /// The events whose rows are older than that, and so may be gone from a table with a TTL.
+    pub fn older_than(&self, time: Millis) -> BTreeSet<Seq> {
+        let old = self.origin.numbered().filter(|(_, event)| event.ts() < time);
+        old.map(|(seq, _)| seq).collect()
     }
 
     /// The greatest version among the events.
@@ -274,7 +282,20 @@ impl Origin {
         block(layout.dead_letters.clone(), table::DEAD_LETTER_COLUMNS, &columns, 1)
     }
 
-    fn upsert(&self, events: &[ChangeEvent]) -> Result<Vec<(Namespace, Block)>> {
+    fn stretches(&self, names: &CurrentNames) -> Result<Vec<Stretch>> {
+        let stretches = self.events.split_inclusive(|event| event.operation_type() == b"rename");
+        stretches
+            .map(|events| {
+                Ok(Stretch { upsert: self.upsert(names, events)?, endings: endings(events)? })
+            })
+            .collect()
+    }
+
+    fn upsert(
+        &self,
+        names: &CurrentNames,
+        events: &[ChangeEvent],
+    ) -> Result<Vec<(Namespace, Block)>> {
         let mut tables: BTreeMap<(&[u8], &[u8]), Current> = BTreeMap::new();
         let current = || events.iter().filter(|event| event.tells_state());
         for event in current() {
@@ -285,7 +306,7 @@ impl Origin {
             .into_iter()
             .map(|((db, coll), rows)| {
                 let namespace = namespace(db, coll)?;
-                let table = TableName::current(&namespace.db, &namespace.coll);
+                let table = names.table(&namespace.db, &namespace.coll);
                 let events = current().filter(|event| (event.db(), event.coll()) == (db, coll));
                 Ok((namespace, rows.finish(table, events)?))
             })

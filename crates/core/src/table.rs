@@ -111,7 +111,14 @@ pub const CURRENT_COLUMNS: &[Column] = &[
 ];
 
 /// Makes the event table, unless it is there.
-pub fn create_records(database: &str, table: &TableName, window: u64) -> String {
+pub fn create_records(
+    database: &str,
+    table: &TableName,
+    window: u64,
+    ttl_days: Option<u32>,
+    comment: &str,
+) -> String {
+    let ttl = ttl_days.map(|days| format!("TTL {}\n", ttl(days))).unwrap_or_default();
     format!(
         "CREATE TABLE IF NOT EXISTS {}.{} (\n\
          \x20 ts              DateTime64(3, 'UTC') CODEC(Delta, ZSTD),\n\
@@ -138,14 +145,21 @@ pub fn create_records(database: &str, table: &TableName, window: u64) -> String 
          ) ENGINE = MergeTree\n\
          PARTITION BY toYYYYMM(ts)\n\
          ORDER BY (ts, event_type, ns_db, ns_coll)\n\
-         SETTINGS non_replicated_deduplication_window = {window}",
+         {ttl}SETTINGS non_replicated_deduplication_window = {window}\n\
+         COMMENT {}",
         identifier(database),
         identifier(table.as_str()),
+        literal(comment),
     )
 }
 
 /// Makes the table of dead letters, unless it is there.
-pub fn create_dead_letters(database: &str, table: &TableName, window: u64) -> String {
+pub fn create_dead_letters(
+    database: &str,
+    table: &TableName,
+    window: u64,
+    comment: &str,
+) -> String {
     format!(
         "CREATE TABLE IF NOT EXISTS {}.{} (\n\
          \x20 ts           DateTime64(3, 'UTC') CODEC(Delta, ZSTD),\n\
@@ -166,9 +180,11 @@ pub fn create_dead_letters(database: &str, table: &TableName, window: u64) -> St
          ) ENGINE = MergeTree\n\
          PARTITION BY toYYYYMM(ts)\n\
          ORDER BY ts\n\
-         SETTINGS non_replicated_deduplication_window = {window}",
+         SETTINGS non_replicated_deduplication_window = {window}\n\
+         COMMENT {}",
         identifier(database),
         identifier(table.as_str()),
+        literal(comment),
     )
 }
 
@@ -229,7 +245,7 @@ pub fn record_gap(database: &str, gap: &Gap, opened_at: Millis) -> String {
 }
 
 /// Makes a current-state table, unless it is there.
-pub fn create_current(database: &str, table: &TableName) -> String {
+pub fn create_current(database: &str, table: &TableName, comment: &str) -> String {
     format!(
         "CREATE TABLE IF NOT EXISTS {}.{} (\n\
          \x20 _id         String,\n\
@@ -240,9 +256,11 @@ pub fn create_current(database: &str, table: &TableName) -> String {
          \x20 _is_deleted UInt8,\n\
          \x20 _partition  UInt32\n\
          ) ENGINE = ReplacingMergeTree(_version, _is_deleted)\n\
-         ORDER BY _id",
+         ORDER BY _id\n\
+         COMMENT {}",
         identifier(database),
         identifier(table.as_str()),
+        literal(comment),
     )
 }
 
@@ -263,6 +281,37 @@ pub fn set_window(database: &str, table: &TableName, window: u64) -> String {
         "ALTER TABLE {}.{} MODIFY SETTING non_replicated_deduplication_window = {window}",
         identifier(database),
         identifier(table.as_str()),
+    )
+}
+
+/// When event rows go.
+fn ttl(days: u32) -> String {
+    format!("toDateTime(ts) + toIntervalDay({days})")
+}
+
+/// After how many days event rows go, read from a description of their table.
+pub fn ttl_of(engine_full: &str) -> Option<u32> {
+    let (_, rest) = engine_full.split_once(" TTL toDateTime(ts) + toIntervalDay(")?;
+    rest.split_once(')')?.0.parse().ok()
+}
+
+/// The statement that changes after how many days event rows go.
+pub fn set_ttl(database: &str, table: &TableName, days: u32) -> String {
+    format!(
+        "ALTER TABLE {}.{} MODIFY TTL {}",
+        identifier(database),
+        identifier(table.as_str()),
+        ttl(days),
+    )
+}
+
+/// The statement that gives an existing table another comment.
+pub fn set_comment(database: &str, table: &TableName, comment: &str) -> String {
+    format!(
+        "ALTER TABLE {}.{} MODIFY COMMENT {}",
+        identifier(database),
+        identifier(table.as_str()),
+        literal(comment),
     )
 }
 

@@ -211,6 +211,12 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         }
     }
 
+    /// The same, with other limits for dead letters.
+    #[must_use]
+    pub fn with_max_rejected(self, max_rejected: MaxRejected) -> Self {
+        Self { max_rejected, ..self }
+    }
+
     /// Saves every lane as it is in memory.
     async fn save(&mut self) -> Result<()> {
         let all = self.lanes.iter().map(|(lane, checkpoint)| (lane.clone(), checkpoint.clone()));

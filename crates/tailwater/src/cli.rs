@@ -1,5 +1,7 @@
 //! The command line as clap sees it: commands, flags, help. It parses, and does nothing else.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{engine, query, run};
@@ -20,11 +22,15 @@ const EXAMPLES: &str = "\
 Examples:
   tailwater engine install
   tailwater run --source mongodb://localhost:27017 --collections ingest.files
+  tailwater run -c tailwater.yaml
   tailwater query \"SELECT op, count() FROM record_raw GROUP BY op\"";
 
 /// Flags that every command takes.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
+    /// The config file; without it `tailwater.yaml`, where there is one and no `--source` is given
+    #[arg(short, long, global = true, value_name = "FILE", env = "TAILWATER_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
     /// The least severe lines to log: error, warn, info, debug, trace, or a filter such as `tailwater_mongodb=debug`
     #[arg(long, global = true, value_name = "LEVEL", default_value = "info")]
     #[arg(value_parser = parse_log_level)]

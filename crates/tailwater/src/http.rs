@@ -49,14 +49,14 @@ pub(crate) async fn serve(address: SocketAddr, vitals: Vitals) -> Result<Endpoin
     if !address.ip().is_loopback() {
         return Err(Error::new(
             ErrorKind::Config,
-            format!("`--http {address}` would be open to other hosts without a token"),
+            format!("/metrics on `{address}` would be open to other hosts without a token"),
         )
         .with_hint("listen on 127.0.0.1 and put a proxy with authentication before it"));
     }
     let listener = TcpListener::bind(address).await.map_err(|error| {
         Error::new(ErrorKind::InUse, format!("cannot listen on `{address}` for metrics"))
             .with_source(error)
-            .with_hint("choose another port with `--http`")
+            .with_hint("choose another port with `--http`, or `http.listen` of the config file")
     })?;
     let recorder = PrometheusBuilder::new().build_recorder();
     let shared = Arc::new(Shared { vitals, handle: recorder.handle(), recorder });

@@ -5,6 +5,7 @@
 
 mod cli;
 mod commands;
+mod config_file;
 mod console;
 mod http;
 mod signals;

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod config;
 mod doc_id;
 mod ejson;
 mod engine;

@@ -6,6 +6,7 @@ use tailwater_core::bson::Doc;
 use tailwater_core::event::ChangeEvent;
 use tailwater_core::json_column::text::{self, JsonText};
 use tailwater_core::json_column::{Dates, JsonColumn};
+use tailwater_core::names::CurrentNames;
 use tailwater_core::native::{self, Column, Numbers};
 use tailwater_core::position::{Epoch, LaneId, Seq};
 use tailwater_core::rows::{Block, Layout, Rows};
@@ -161,6 +162,7 @@ fn layout() -> Layout {
     Layout {
         records: TableName::new("wide_records"),
         dead_letters: TableName::new("wide_dead_letters"),
+        current: Some(CurrentNames::default()),
     }
 }
 
@@ -215,8 +217,8 @@ fn four_thousand_documents_with_thirty_names_of_their_own_are_inserted() {
         "another block of the same events"
     );
     let Some(engine) = engine() else { return };
-    engine.query(&table::create_current("default", &current.table), "Null");
-    engine.query(&table::create_records("default", &layout().records, 10), "Null");
+    engine.query(&table::create_current("default", &current.table, ""), "Null");
+    engine.query(&table::create_records("default", &layout().records, 10, None, ""), "Null");
     insert(&engine, "wide_records", table::RECORD_COLUMNS, &rows.append[0].bytes);
     insert(&engine, current.table.as_str(), table::CURRENT_COLUMNS, &current.bytes);
     for (table, column, names) in

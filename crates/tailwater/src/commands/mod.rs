@@ -8,9 +8,10 @@ use crate::cli::{Cli, Command};
 
 /// Runs the command that was asked for.
 pub(crate) async fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    let config = cli.global.config.as_deref();
     match cli.command {
-        Command::Run(run) => run.execute().await,
-        Command::Query(query) => query.execute().await,
+        Command::Run(run) => run.execute(config).await,
+        Command::Query(query) => query.execute(config).await,
         Command::Engine(engine) => engine.execute().await,
     }
 }

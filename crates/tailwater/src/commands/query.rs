@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use secrecy::{ExposeSecret as _, SecretString};
 use tailwater_clickhouse::{Connection, Endpoint};
+use tailwater_core::config::{DEFAULT_STATE, Given, Target};
 use tailwater_core::{Error, ErrorKind};
 use tailwater_embedded::{EngineOptions, EngineProcess, PASSWORD_VARIABLE, last_address};
 
-use crate::console;
+use crate::{config_file, console};
 
 /// Ask ClickHouse, or the embedded engine, one question.
 #[derive(Debug, Args)]
@@ -18,17 +20,12 @@ pub(crate) struct Query {
     /// The SQL text; `-` reads it from standard input
     sql: String,
     /// The state folder whose embedded engine to ask; it is started for the question if it does
-    /// not run
-    #[arg(
-        long,
-        value_name = "DIR",
-        default_value = "./tailwater-state",
-        conflicts_with = "target"
-    )]
-    state: PathBuf,
+    /// not run [default: ./tailwater-state]
+    #[arg(long, value_name = "DIR", conflicts_with = "target")]
+    state: Option<PathBuf>,
     /// The ClickHouse to ask instead, as `http[s]://user:password@host:port/database`
     #[arg(long, value_name = "URL", env = "TAILWATER_TARGET", hide_env_values = true)]
-    target: Option<String>,
+    target: Option<SecretString>,
     /// The ClickHouse format of the answer; by default a table on a terminal, and tab-separated
     /// values with a header elsewhere
     #[arg(long, value_name = "FORMAT")]
@@ -42,16 +39,34 @@ Examples:
   tailwater query --target https://me:secret@ch.example:8443/events \"SELECT count() FROM record_raw\"";
 
 impl Query {
-    pub(crate) async fn execute(self) -> anyhow::Result<()> {
+    /// Where to ask: what a flag says, what the config file says, or the usual state folder.
+    async fn reach(
+        &self,
+        file: Option<&Path>,
+    ) -> anyhow::Result<(Endpoint, Option<EngineProcess>)> {
+        if let Some(target) = &self.target {
+            return Ok((Endpoint::parse(target.expose_secret())?, None));
+        }
+        let Some(file) = config_file::find(file, self.state.is_some()) else {
+            let state = self.state.as_deref().unwrap_or(Path::new(DEFAULT_STATE));
+            return embedded(state, None).await;
+        };
+        let given = Given { state: self.state.clone(), ..Given::default() };
+        let config = config_file::read(&file, &given)?;
+        match config.clickhouse.target {
+            Target::Server(endpoint) if self.state.is_none() => Ok((endpoint, None)),
+            Target::Server(_) => embedded(&config.state, None).await,
+            Target::Embedded { password, .. } => embedded(&config.state, password).await,
+        }
+    }
+
+    pub(crate) async fn execute(self, file: Option<&Path>) -> anyhow::Result<()> {
+        let (endpoint, engine) = self.reach(file).await?;
         let sql = match self.sql.as_str() {
             "-" => std::io::read_to_string(std::io::stdin().lock())?,
             _ => self.sql,
         };
-        let (endpoint, engine) = match &self.target {
-            Some(target) => (Endpoint::parse(target)?, None),
-            None => embedded(&self.state).await?,
-        };
-        let connection = Connection::new(endpoint);
+        let connection = Connection::new(endpoint)?;
         let format = self.output.as_deref().unwrap_or(match std::io::stdout().is_terminal() {
             true => "PrettyCompact",
             false => "TabSeparatedWithNames",
@@ -67,17 +82,20 @@ impl Query {
 }
 
 /// The engine of a state folder: the one that runs, or one for this question alone.
-async fn embedded(state: &Path) -> anyhow::Result<(Endpoint, Option<EngineProcess>)> {
+async fn embedded(
+    state: &Path,
+    password: Option<SecretString>,
+) -> anyhow::Result<(Endpoint, Option<EngineProcess>)> {
     let Some(address) = last_address(state) else {
         let what = format!("the state folder `{}` has no embedded engine", state.display());
         return Err(Error::new(ErrorKind::Config, what)
             .with_hint("name the folder of `tailwater run` with `--state`, or a ClickHouse with `--target`")
             .into());
     };
-    let password = std::env::var(PASSWORD_VARIABLE).ok();
-    let credentials = password.as_ref().map(|word| format!("default:{word}@")).unwrap_or_default();
-    let running = Endpoint::parse(&format!("http://{credentials}{address}"))?;
-    if Connection::new(running.clone()).ping().await.is_ok() {
+    let of_environment = || std::env::var(PASSWORD_VARIABLE).ok().map(SecretString::from);
+    let mut running = Endpoint::parse(&format!("http://{address}"))?;
+    running.password = password.or_else(of_environment).unwrap_or_default();
+    if Connection::new(running.clone())?.ping().await.is_ok() {
         return Ok((running, None));
     }
     let program = std::env::current_exe().context("cannot find the program's own file")?;

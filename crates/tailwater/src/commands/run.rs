@@ -1,13 +1,14 @@
 //! `tailwater run`: copies every change of MongoDB into ClickHouse until stopped.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, CommandFactory as _};
+use secrecy::{ExposeSecret as _, SecretString};
 use tailwater_clickhouse::{Connection, Endpoint, Tables, ToRows, schema};
+use tailwater_core::config::{Batch, ClickHouse, Config, Given, Limits, MongoDb, Target};
 use tailwater_core::position::LaneId;
 use tailwater_core::rows::{Layout, Namespace};
 use tailwater_core::scope::{self, Scope};
@@ -16,6 +17,7 @@ use tailwater_core::{Error, ErrorKind};
 use tailwater_embedded::{EngineOptions, EngineProcess, PASSWORD_VARIABLE};
 use tailwater_mongodb::{Server, Start, Streams, connect};
 use tailwater_pipeline::BatchLimits;
+use tailwater_pipeline::bisect::MaxRejected;
 use tailwater_pipeline::budget::Budget;
 use tailwater_pipeline::retry;
 use tailwater_pipeline::state_folder::StateFolder;
@@ -27,7 +29,8 @@ use tailwater_pipeline::write_ahead::{
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::{http, signals};
+use crate::cli::Cli;
+use crate::{config_file, http, signals};
 
 /// Copy every change of MongoDB into ClickHouse until stopped.
 #[derive(Debug, Args)]
@@ -35,19 +38,20 @@ use crate::{http, signals};
 pub(crate) struct Run {
     /// The MongoDB connection string, of a replica set or a sharded cluster
     #[arg(long, value_name = "URI", env = "TAILWATER_SOURCE", hide_env_values = true)]
-    source: String,
+    source: Option<SecretString>,
     #[command(flatten)]
     watch: WatchArguments,
-    /// The folder that holds the checkpoints, and the embedded engine's data
-    #[arg(long, value_name = "DIR", default_value = "./tailwater-state")]
-    state: PathBuf,
+    /// The folder that holds the checkpoints, and the embedded engine's data [default:
+    /// ./tailwater-state]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
     /// A ClickHouse to write to, as `http[s]://user:password@host:port/database`, instead of the
     /// embedded engine
     #[arg(long, value_name = "URL", env = "TAILWATER_TARGET", hide_env_values = true)]
-    target: Option<String>,
-    /// Where the embedded engine answers ClickHouse clients
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8123", conflicts_with = "target")]
-    listen: SocketAddr,
+    target: Option<SecretString>,
+    /// Where the embedded engine answers ClickHouse clients [default: 127.0.0.1:8123]
+    #[arg(long, value_name = "ADDR", conflicts_with = "target")]
+    listen: Option<SocketAddr>,
     /// Where a stream begins that has no checkpoint: `now`, `oldest`, or a time such as
     /// 2026-01-31T12:00:00Z
     #[arg(long, value_name = "START", default_value = "now", value_parser = parse_start)]
@@ -59,7 +63,7 @@ pub(crate) struct Run {
 
 /// What to watch.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 struct WatchArguments {
     /// Collections to watch, each with its database; `*` and `?` stand for any text and any
     /// character. One stream each
@@ -74,14 +78,15 @@ struct WatchArguments {
 }
 
 impl WatchArguments {
-    fn scopes(&self) -> Result<Vec<Scope>, Error> {
+    /// `None` where nothing is said.
+    fn scopes(&self) -> Result<Option<Vec<Scope>>, Error> {
         let collections = self.collections.iter().map(|entry| Scope::collection(entry.trim()));
         let databases = self.databases.iter().map(|entry| Scope::database(entry.trim()));
         let deployment = self.deployment.then_some(Ok(Scope::Deployment));
         let scopes =
             collections.chain(databases).chain(deployment).collect::<Result<Vec<_>, _>>()?;
         scope::check_overlaps(&scopes)?;
-        Ok(scopes)
+        Ok((!scopes.is_empty()).then_some(scopes))
     }
 }
 
@@ -91,35 +96,55 @@ Examples:
     tailwater run --source mongodb://localhost:27017 --collections ingest.files
   Into a ClickHouse of yours:
     tailwater run --source mongodb://db.example/?replicaSet=rs0 --collections ingest.files,ingest.jobs \\
-      --target https://tailwater:secret@ch.example:8443/events --state /var/lib/tailwater";
+      --target https://tailwater:secret@ch.example:8443/events --state /var/lib/tailwater
+  As a file says; flags stand above it:
+    tailwater run -c tailwater.yaml --http 127.0.0.1:9464";
 
-/// The pipeline's name where no config file gives one.
-const PIPELINE: &str = "tailwater";
-/// The event table where no config file names one.
-const RECORDS: &str = "record_raw";
 /// The table of dead letters.
 const DEAD_LETTERS: &str = "tailwater_dead_letters";
-/// Everything in flight, in bytes.
-const MEMORY_BYTES: usize = 1 << 30;
-/// How long the last batch may take after a signal.
-const SHUTDOWN: Duration = Duration::from_secs(25);
 
 impl Run {
-    pub(crate) async fn execute(self) -> anyhow::Result<()> {
+    /// What the file and the flags say together.
+    fn config(&self, file: Option<&Path>) -> anyhow::Result<Config> {
+        let target = self.target.as_ref().map(|url| Endpoint::parse(url.expose_secret()));
+        let given = Given {
+            source: self.source.clone(),
+            scopes: self.watch.scopes()?,
+            target: target.transpose()?,
+            listen: self.listen,
+            state: self.state.clone(),
+            http: self.http,
+        };
+        match config_file::find(file, self.source.is_some()) {
+            Some(file) => Ok(config_file::read(&file, &given)?),
+            None if given.source.is_some() && given.scopes.is_some() => {
+                Ok(Config::of_flags(given)?)
+            }
+            None => Cli::command()
+                .error(
+                    clap::error::ErrorKind::MissingRequiredArgument,
+                    "name a config file with `-c`, or give `--source` and one of \
+                     `--collections`, `--databases` and `--deployment`",
+                )
+                .exit(),
+        }
+    }
+
+    pub(crate) async fn execute(self, file: Option<&Path>) -> anyhow::Result<()> {
+        let Config { pipeline, mongodb, clickhouse, state, http, limits } = self.config(file)?;
+        let MongoDb { uri, scopes, watch } = mongodb;
         let stop = CancellationToken::new();
         signals::cancel_on_signal(stop.clone())?;
-        let scopes = self.watch.scopes()?;
-        let endpoint = self.target.as_deref().map(Endpoint::parse).transpose()?;
         let vitals = Vitals::default();
-        let http = match self.http {
+        let http = match http {
             Some(address) => Some(http::serve(address, vitals.clone()).await?),
             None => None,
         };
-        let mut folder = StateFolder::open(&self.state)?;
+        let mut folder = StateFolder::open(&state)?;
 
         let prepare = async {
             let patience = connect::DEFAULT_FIRST_CONNECTION;
-            let server = Server::connect(&self.source, scopes.len(), patience).await?;
+            let server = Server::connect(uri.expose_secret(), scopes.len(), patience).await?;
             // Before anything slow: what changes from here on is ours.
             let lanes: Vec<LaneId> =
                 scopes.iter().map(|scope| LaneId::stream(&scope.entry())).collect();
@@ -127,24 +152,23 @@ impl Run {
                 let origin = server.origin(self.start).await?;
                 write_ahead::begin_missing(&mut folder, lanes, &origin).await?;
             }
-            let (endpoint, engine) = match endpoint {
-                Some(endpoint) => (endpoint, None),
-                None => {
-                    let engine = self.start_engine().await?;
-                    (Endpoint::parse(&engine.url())?, Some(engine))
-                }
-            };
-            let connection = Connection::new(endpoint);
+            let (endpoint, engine) = reach(&clickhouse.target, &state).await?;
+            let connection = Connection::new(endpoint)?;
             let layout = Layout {
-                records: TableName::new(RECORDS),
+                records: clickhouse.tables.records.clone(),
                 dead_letters: TableName::new(DEAD_LETTERS),
+                current: clickhouse.tables.current.clone(),
             };
-            let facts =
-                retry::patiently(patience, || schema::prepare(&connection, &layout)).await?;
+            let wanted = schema::Wanted {
+                pipeline: pipeline.clone(),
+                window: clickhouse.deduplication_window,
+                ttl_days: clickhouse.ttl_days,
+            };
+            let prepared = || schema::prepare(&connection, &layout, &wanted);
+            let facts = retry::patiently(patience, prepared).await?;
             info!(url = %connection.endpoint().url, database = connection.database(), "ready");
-            let tables =
-                Tables::new(connection, PIPELINE.to_owned(), layout, scopes.clone(), facts);
-            for scope in &scopes {
+            let tables = Tables::new(connection, pipeline, layout, scopes.clone(), facts);
+            for scope in scopes.iter().filter(|_| clickhouse.tables.current.is_some()) {
                 if let Scope::Collection { db, coll } = scope {
                     let namespace = Namespace { db: db.clone(), coll: coll.clone() };
                     retry::patiently(patience, || tables.current(&namespace)).await?;
@@ -161,19 +185,21 @@ impl Run {
         };
 
         let transform = Arc::new(ToRows::new(tables.layout().clone()));
-        let watch = tailwater_core::watch::Watch::default();
-        let streams =
-            Streams::new(server, scopes, watch, Budget::new(MEMORY_BYTES), vitals.clone());
-        let delivery = WriteAhead::new(folder, tables, DEFAULT_INSERT_DEADLINE, vitals);
-        let run = worker::run(streams, transform, delivery, BatchLimits::default(), stop.clone());
+        let budget = Budget::new(limits.memory_bytes);
+        let streams = Streams::new(server, scopes, watch, budget, vitals.clone());
+        let deadline = clickhouse.insert_deadline.unwrap_or(DEFAULT_INSERT_DEADLINE);
+        let delivery = WriteAhead::new(folder, tables, deadline, vitals)
+            .with_max_rejected(max_rejected(&clickhouse));
+        let batch = batch_limits(&clickhouse, &limits);
+        let run = worker::run(streams, transform, delivery, batch, stop.clone());
         let overdue = async {
             stop.cancelled().await;
-            tokio::time::sleep(SHUTDOWN).await;
+            tokio::time::sleep(limits.shutdown).await;
         };
         tokio::select! {
             result = run => result?,
             () = overdue => {
-                let what = format!("could not settle within {} s", SHUTDOWN.as_secs());
+                let what = format!("could not settle within {} s", limits.shutdown.as_secs());
                 return Err(Error::new(ErrorKind::Unreachable, what)
                     .with_hint("nothing is lost: the next run finishes what was under way")
                     .into());
@@ -186,13 +212,43 @@ impl Run {
         info!("stopped");
         Ok(())
     }
+}
 
-    async fn start_engine(&self) -> anyhow::Result<EngineProcess> {
-        let program = std::env::current_exe().context("cannot find the program's own file")?;
-        let password = std::env::var(PASSWORD_VARIABLE).ok();
-        let options =
-            EngineOptions { program, state: self.state.clone(), listen: self.listen, password };
-        Ok(EngineProcess::start(options).await?)
+/// The server to write to; the embedded one is started.
+async fn reach(target: &Target, state: &Path) -> anyhow::Result<(Endpoint, Option<EngineProcess>)> {
+    let (listen, password) = match target {
+        Target::Server(endpoint) => return Ok((endpoint.clone(), None)),
+        Target::Embedded { listen, password } => (*listen, password),
+    };
+    let program = std::env::current_exe().context("cannot find the program's own file")?;
+    let password = match password {
+        Some(password) => Some(password.expose_secret().to_owned()),
+        None => std::env::var(PASSWORD_VARIABLE).ok(),
+    };
+    let options = EngineOptions { program, state: state.to_owned(), listen, password };
+    let password = options.password.clone().unwrap_or_default();
+    let engine = EngineProcess::start(options).await?;
+    let mut endpoint = Endpoint::parse(&engine.url())?;
+    endpoint.password = password.into();
+    Ok((endpoint, Some(engine)))
+}
+
+fn max_rejected(clickhouse: &ClickHouse) -> MaxRejected {
+    let MaxRejected { percent, rows } = MaxRejected::default();
+    MaxRejected {
+        percent: clickhouse.max_rejected_percent.unwrap_or(percent),
+        rows: clickhouse.max_rejected_rows.unwrap_or(rows),
+    }
+}
+
+fn batch_limits(clickhouse: &ClickHouse, limits: &Limits) -> BatchLimits {
+    let BatchLimits { max_rows, max_bytes, max_wait } = BatchLimits::default();
+    let Batch { max_rows: rows, max_bytes: bytes, max_wait: wait } = clickhouse.batch;
+    let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    BatchLimits {
+        max_rows: rows.map_or(max_rows, number),
+        max_bytes: bytes.map_or(max_bytes.min(limits.largest_batch()), number),
+        max_wait: wait.unwrap_or(max_wait),
     }
 }
 
