@@ -5,6 +5,7 @@
 
 mod clickhouse;
 mod crash;
+mod gaps;
 mod messages;
 mod mongodb;
 mod network;
