@@ -1,12 +1,30 @@
-//! Bookmark: where a change stream goes on, as the cursor of a position.
+//! Bookmark: where a change stream goes on, and what it was read of, as the cursor of a position.
 
-use bson::{RawDocument, RawDocumentBuf, Timestamp, doc, rawdoc};
+use std::collections::BTreeSet;
+
+use bson::oid::ObjectId;
+use bson::{Document, RawDocument, RawDocumentBuf, Timestamp, doc, rawdoc};
 use bytes::Bytes;
+use tailwater_core::token::{self, ClusterTime, Token};
 use tailwater_core::{Error, ErrorKind, Result};
 
-/// Where a change stream goes on.
+/// The kinds of events that a stream lists; `None`: all.
+pub type Operations = Option<BTreeSet<String>>;
+
+/// Where a change stream goes on, and what it was read of.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Bookmark {
+pub struct Bookmark {
+    /// Where it goes on.
+    pub place: Place,
+    /// What the stream listed that led here: an event is found again only by a stream that has it.
+    pub operations: Operations,
+    /// The replica set's own id, where the server told it.
+    pub replica_set: Option<ObjectId>,
+}
+
+/// A place in the history of a cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Place {
     /// Behind the event, or the moment, that a resume token names.
     After(RawDocumentBuf),
     /// At a cluster time, itself included.
@@ -16,14 +34,21 @@ pub enum Bookmark {
 impl Bookmark {
     /// The bytes that a checkpoint keeps.
     pub fn encode(&self) -> Bytes {
-        let document = match self {
-            Self::After(token) => rawdoc! { "after": token.clone() },
-            Self::At(time) => rawdoc! { "at": *time },
+        let mut document = match &self.place {
+            Place::After(token) => rawdoc! { "after": token.clone() },
+            Place::At(time) => rawdoc! { "at": *time },
         };
+        if let Some(operations) = &self.operations {
+            let names: Vec<&str> = operations.iter().map(String::as_str).collect();
+            document.append(bson::raw::cstr!("operations"), names.join(","));
+        }
+        if let Some(id) = self.replica_set {
+            document.append(bson::raw::cstr!("replica_set"), id);
+        }
         Bytes::copy_from_slice(document.as_bytes())
     }
 
-    /// Reads what `encode` wrote.
+    /// Reads what `encode` wrote. Bookmarks of earlier versions hold a place alone: of all events.
     ///
     /// # Errors
     /// `Corrupt` when the bytes are something else.
@@ -31,27 +56,55 @@ impl Bookmark {
         let corrupt = || Error::new(ErrorKind::Corrupt, "cannot read a stream's bookmark");
         let document =
             RawDocument::from_bytes(bytes).map_err(|error| corrupt().with_source(error))?;
-        if let Ok(token) = document.get_document("after") {
-            return Ok(Self::After(token.to_owned()));
+        let place = match document.get_document("after") {
+            Ok(token) => Place::After(token.to_owned()),
+            Err(_) => document
+                .get_timestamp("at")
+                .map(Place::At)
+                .map_err(|error| corrupt().with_source(error))?,
+        };
+        let names = document.get_str("operations").ok();
+        let operations = names.map(|names| names.split(',').map(str::to_owned).collect());
+        let replica_set = document.get_object_id("replica_set").ok();
+        Ok(Self { place, operations, replica_set })
+    }
+}
+
+impl Place {
+    /// The text of the resume token; `None` for a time.
+    pub(crate) fn token_data(&self) -> Option<&str> {
+        match self {
+            Self::After(token) => token.get_str("_data").ok(),
+            Self::At(_) => None,
         }
-        document.get_timestamp("at").map(Self::At).map_err(|error| corrupt().with_source(error))
     }
 
-    /// Adds the bookmark to the options of a `$changeStream` stage.
+    /// The decoded resume token; `None` for a time, and for a format that is not known.
+    pub(crate) fn token(&self) -> Option<Token<'_>> {
+        self.token_data().and_then(|data| token::decode(data.as_bytes()))
+    }
+
+    /// Its cluster time; `None` for a token whose format is not known.
+    pub(crate) fn time(&self) -> Option<ClusterTime> {
+        match self {
+            Self::After(_) => self.token().map(|token| token.cluster_time),
+            Self::At(time) => Some(ClusterTime { seconds: time.time, increment: time.increment }),
+        }
+    }
+
+    /// The options of a `$changeStream` stage that go on here.
     ///
     /// `startAfter` takes every token; `resumeAfter` refuses that of an `invalidate` event.
-    pub(crate) fn apply(&self, stage: &mut bson::Document) -> Result<()> {
-        let option = match self {
+    pub(crate) fn options(&self) -> Result<Document> {
+        match self {
             Self::After(token) => {
-                let token = bson::Document::try_from(token.as_ref()).map_err(|error| {
+                let token = Document::try_from(token.as_ref()).map_err(|error| {
                     Error::new(ErrorKind::Corrupt, "a resume token is not BSON").with_source(error)
                 })?;
-                doc! { "startAfter": token }
+                Ok(doc! { "startAfter": token })
             }
-            Self::At(time) => doc! { "startAtOperationTime": *time },
-        };
-        stage.extend(option);
-        Ok(())
+            Self::At(time) => Ok(doc! { "startAtOperationTime": *time }),
+        }
     }
 }
 
@@ -61,12 +114,21 @@ mod tests {
 
     #[test]
     fn a_bookmark_reads_back_what_it_wrote() {
-        for bookmark in [
-            Bookmark::After(rawdoc! { "_data": "8265" }),
-            Bookmark::At(Timestamp { time: 7, increment: 9 }),
+        let operations = ["insert", "delete"].map(str::to_owned).into();
+        for (place, operations, replica_set) in [
+            (Place::After(rawdoc! { "_data": "8265" }), None, None),
+            (Place::After(rawdoc! { "_data": "8265" }), Some(operations), Some(ObjectId::new())),
+            (Place::At(Timestamp { time: 7, increment: 9 }), None, Some(ObjectId::new())),
         ] {
+            let bookmark = Bookmark { place, operations, replica_set };
             assert_eq!(Bookmark::decode(&bookmark.encode()).unwrap(), bookmark);
         }
+    }
+
+    #[test]
+    fn a_bookmark_of_an_earlier_version_is_of_all_events() {
+        let bookmark = Bookmark::decode(rawdoc! { "after": { "_data": "82" } }.as_bytes()).unwrap();
+        assert_eq!((bookmark.operations, bookmark.replica_set), (None, None));
     }
 
     #[test]

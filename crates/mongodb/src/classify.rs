@@ -14,6 +14,54 @@ pub enum Phase {
     Read,
 }
 
+/// An error of a change stream, and what a reader can do about it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) meaning: Meaning,
+    pub(crate) error: Error,
+}
+
+/// What a reader can do about an error, beyond its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// The server does not go on at this resume token; it may at its time.
+    TokenRefused,
+    /// The oplog no longer holds the position.
+    HistoryLost,
+    /// The next event is larger than the server can send.
+    TooLarge,
+    /// The kind says it all.
+    Other,
+}
+
+impl Failure {
+    /// Reads an error of the driver.
+    pub(crate) fn of(error: &DriverError, phase: Phase, what: &str) -> Self {
+        let meaning = command_code(error).map_or(Meaning::Other, |code| meaning(code, phase));
+        Self { meaning, error: classify(error, phase, what) }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { meaning: Meaning::Other, error }
+    }
+}
+
+const fn meaning(code: i32, phase: Phase) -> Meaning {
+    match (code, phase) {
+        // ChangeStreamFatalError, "the resume token was not found", and its kin.
+        (280 | 464, _) => Meaning::TokenRefused,
+        // InvalidResumeToken, a KeyString of an unknown form, a token of a newer version.
+        (260 | 50811 | 50795, Phase::Open) => Meaning::TokenRefused,
+        // ChangeStreamHistoryLost.
+        (286, _) => Meaning::HistoryLost,
+        // BSONObjectTooLarge.
+        (10334, _) => Meaning::TooLarge,
+        _ => Meaning::Other,
+    }
+}
+
 /// Turns an error of the driver into one of ours; `what` says what was tried, on what.
 pub fn classify(error: &DriverError, phase: Phase, what: &str) -> Error {
     let code = command_code(error);
@@ -51,16 +99,18 @@ fn by_kind(kind: &DriverKind) -> ErrorKind {
 }
 
 fn by_code(code: i32, phase: Phase, resumable: bool) -> ErrorKind {
+    match meaning(code, phase) {
+        Meaning::TokenRefused => return ErrorKind::WrongHistory,
+        Meaning::HistoryLost => return ErrorKind::HistoryLost,
+        Meaning::TooLarge => return ErrorKind::Unsuitable,
+        Meaning::Other => {}
+    }
     match code {
         // Unauthorized, AuthenticationFailed, AtlasError.
         13 | 18 | 8000 => ErrorKind::Unauthorized,
-        // ChangeStreamHistoryLost.
-        286 => ErrorKind::HistoryLost,
-        // ChangeStreamFatalError, InvalidResumeToken, 50811: the token fits no event of this server.
-        280 => ErrorKind::WrongHistory,
-        260 | 50811 if phase == Phase::Open => ErrorKind::WrongHistory,
-        // "$changeStream is only supported on replica sets", and BSONObjectTooLarge.
-        40573 | 10334 => ErrorKind::Unsuitable,
+        // "$changeStream is only supported on replica sets", and NoMatchingDocument: an image that
+        // is required was not recorded.
+        40573 | 47 => ErrorKind::Unsuitable,
         // CursorNotFound, HostUnreachable, HostNotFound, NetworkTimeout, ShutdownInProgress,
         // PrimarySteppedDown, ExceededTimeLimit, SocketException, NotWritablePrimary,
         // InterruptedAtShutdown, InterruptedDueToReplStateChange, NotPrimaryNoSecondaryOk,
@@ -80,13 +130,14 @@ fn hint(code: Option<i32>) -> Option<&'static str> {
         13 => "give the user the role `read` on the watched databases",
         18 => "check the user name, the password and `authSource` in the connection string",
         40573 => STANDALONE_HINT,
-        280 | 260 | 50811 => {
+        280 | 464 | 260 | 50811 | 50795 => {
             "use the server and the collections of the last run; if they are gone for good, start \
              again with a new state folder and new tables"
         }
-        10334 => {
-            "one event is larger than MongoDB can send: exclude large updates at the source, then \
-             start again; nothing was skipped"
+        47 => {
+            "images are there from the moment on that they are recorded: \
+             db.runCommand({ collMod: \"<collection>\", changeStreamPreAndPostImages: { enabled: \
+             true } }). For changes before that, take `whenAvailable` instead of `required`"
         }
         _ => return None,
     })
@@ -114,7 +165,11 @@ mod tests {
             (280, Phase::Read, ErrorKind::WrongHistory),
             (260, Phase::Open, ErrorKind::WrongHistory),
             (50811, Phase::Open, ErrorKind::WrongHistory),
+            (464, Phase::Read, ErrorKind::WrongHistory),
+            (50795, Phase::Open, ErrorKind::WrongHistory),
             (10334, Phase::Read, ErrorKind::Unsuitable),
+            (47, Phase::Read, ErrorKind::Unsuitable),
+            (47, Phase::Open, ErrorKind::Unsuitable),
             (40573, Phase::Open, ErrorKind::Unsuitable),
             (13, Phase::Open, ErrorKind::Unauthorized),
             (18, Phase::Connect, ErrorKind::Unauthorized),

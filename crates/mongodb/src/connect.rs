@@ -10,14 +10,18 @@ use tailwater_core::position::{Position, Seq};
 use tailwater_core::{Error, ErrorKind, Result};
 use tracing::info;
 
-use crate::bookmark::Bookmark;
+use crate::bookmark::{Bookmark, Place};
 use crate::classify::{Phase, STANDALONE_HINT, classify};
+use crate::history::Clock;
 use crate::streams::Start;
 
 /// A MongoDB that answered once.
 #[derive(Debug, Clone)]
 pub struct Server {
     pub(crate) client: Client,
+    /// It cuts events that are too large into fragments.
+    pub(crate) splits: bool,
+    sharded: bool,
 }
 
 /// No first connection within this time ends the run.
@@ -60,15 +64,41 @@ impl Server {
             Error::new(ErrorKind::Unreachable, format!("{what}: no answer within {seconds} s"))
         })?
         .map_err(|error| classify(&error, Phase::Connect, &what))?;
-        let server = Self { client };
         let set = hello.get_str("setName").ok();
         let sharded = hello.get_str("msg").is_ok_and(|msg| msg == "isdbgrid");
         if set.is_none() && !sharded {
             let why = format!("MongoDB at `{hosts}` is a standalone server");
             return Err(Error::new(ErrorKind::Unsuitable, why).with_hint(STANDALONE_HINT));
         }
-        info!(hosts, replica_set = set, sharded, "connected to mongodb");
-        Ok(server)
+        let build: Document = client
+            .database("admin")
+            .run_command(doc! { "buildInfo": 1 })
+            .await
+            .map_err(|error| classify(&error, Phase::Connect, &what))?;
+        let version = build.get_str("version").unwrap_or_default();
+        info!(hosts, replica_set = set, sharded, version, "connected to mongodb");
+        Ok(Self { client, splits: splits_large_events(version), sharded })
+    }
+
+    /// What the cluster says of itself now.
+    pub(crate) async fn clock(&self) -> Result<Clock> {
+        let what = "cannot ask MongoDB for its time";
+        let mut command = doc! { "hello": 1 };
+        if !self.sharded {
+            // Adds the replica set's id, which `replSetGetConfig` tells only to an administrator.
+            command.insert("$replData", 1);
+        }
+        let admin = self.client.database("admin");
+        let asked = admin.run_command(command);
+        let reply = tokio::time::timeout(DEFAULT_FIRST_CONNECTION, async { asked.await })
+            .await
+            .map_err(|_| Error::new(ErrorKind::Unreachable, format!("{what}: no answer")))?
+            .map_err(|error| classify(&error, Phase::Open, what))?;
+        let replica_set =
+            reply.get_document("$replData").and_then(|set| set.get_object_id("replicaSetId"));
+        // A `mongos` that has just started knows of no time yet.
+        let time = reply.get_timestamp("operationTime").ok().filter(|_| !self.sharded);
+        Ok(Clock { time, replica_set: replica_set.ok() })
     }
 
     /// Where streams without a checkpoint begin.
@@ -81,7 +111,9 @@ impl Server {
             Start::Oldest => self.oldest().await?,
             Start::At(seconds) => Timestamp { time: seconds, increment: 0 },
         };
-        Ok(Position { seq: Seq::ZERO, cursor: Bookmark::At(time).encode() })
+        let replica_set = self.clock().await?.replica_set;
+        let bookmark = Bookmark { place: Place::At(time), operations: None, replica_set };
+        Ok(Position { seq: Seq::ZERO, cursor: bookmark.encode() })
     }
 
     /// The moment just behind everything that has happened so far.
@@ -104,7 +136,7 @@ impl Server {
     }
 
     /// The oldest moment that the oplog still holds.
-    async fn oldest(&self) -> Result<Timestamp> {
+    pub(crate) async fn oldest(&self) -> Result<Timestamp> {
         let what = "cannot read the start of the oplog";
         let oplog = self.client.database("local").collection::<Document>("oplog.rs");
         let first = oplog
@@ -118,6 +150,16 @@ impl Server {
             Error::new(ErrorKind::Unsuitable, format!("{what}: it holds no entry with a time"))
                 .with_hint("give the start as a time, `--start 2026-01-31T12:00:00Z`")
         })
+    }
+}
+
+/// `$changeStreamSplitLargeEvent` came with 7.0, and was put into 6.0.9; not into what lies between.
+fn splits_large_events(version: &str) -> bool {
+    let mut numbers = version.split(['.', '-']).map(|number| number.parse().unwrap_or(0_u32));
+    let mut next = || numbers.next().unwrap_or(0);
+    match (next(), next(), next()) {
+        (6, 0, patch) => patch >= 9,
+        (major, _, _) => major >= 7,
     }
 }
 
@@ -141,6 +183,22 @@ fn without_credentials(mut text: String, uri: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn large_events_are_split_from_6_0_9_and_7_0_on() {
+        for (version, splits) in [
+            ("5.0.30", false),
+            ("6.0.5", false),
+            ("6.0.9", true),
+            ("6.0.19-rc1", true),
+            ("6.3.2", false),
+            ("7.0.0", true),
+            ("8.2.1", true),
+            ("", false),
+        ] {
+            assert_eq!(splits_large_events(version), splits, "{version}");
+        }
+    }
 
     #[tokio::test]
     async fn a_wrong_uri_is_refused_without_its_password() {

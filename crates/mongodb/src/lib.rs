@@ -7,11 +7,27 @@
 //! ```
 //!
 //! Nothing here decides that an event is done: a stream goes on from where the loop seeks it.
+//!
+//! | file | what |
+//! |---|---|
+//! | `connect` | a server that can be used |
+//! | `bookmark` | where a stream goes on: the cursor of a position |
+//! | `request` | what a stream asks of the server, and how its events are read |
+//! | `reply` | an answer taken apart; fragments of large events joined |
+//! | `reader` | one stream: opened, read, reopened |
+//! | `repair` | going on where the server refuses the resume token |
+//! | `history` | whether a place lies in this cluster's history; what to say where it does not |
+//! | `classify` | what an error means |
+//! | `streams` | all of them as one source |
 
 pub mod bookmark;
 pub mod classify;
 pub mod connect;
+mod history;
 mod reader;
+mod repair;
+mod reply;
+mod request;
 pub mod streams;
 
 pub use connect::Server;

@@ -1,20 +1,14 @@
-//! Reader: one change stream, opened, read and reopened for ever.
+//! Reader: one change stream, opened, read, repaired and reopened for ever.
 //!
-//! It hands on the server's replies in order and never skips one. It ends only with an error that
-//! an operator must mend.
+//! It hands on the server's events in order, never skips one and never gives one twice. It ends only
+//! with an error that an operator must mend.
 
-use std::sync::Arc;
+use std::cmp::Ordering;
 use std::time::Duration;
 
-use bson::{Document, RawDocumentBuf, doc};
 use bytes::Bytes;
-use futures_util::StreamExt as _;
-use mongodb::raw_batch_cursor::RawBatchCursor;
-use tailwater_core::bson::{Doc, Value};
 use tailwater_core::event::ChangeEvent;
 use tailwater_core::position::LaneId;
-use tailwater_core::scope::{self, Scope};
-use tailwater_core::watch::{BeforeChange, Watch};
 use tailwater_core::{Action, Error, ErrorKind, Result};
 use tailwater_pipeline::budget::{Budget, Share};
 use tailwater_pipeline::retry::Backoff;
@@ -22,56 +16,55 @@ use tailwater_pipeline::vitals::Vitals;
 use tracing::{info, warn};
 
 use crate::Server;
-use crate::bookmark::Bookmark;
-use crate::classify::{Phase, classify};
+use crate::bookmark::{Bookmark, Place};
+use crate::classify::{Failure, Meaning, Phase};
+use crate::history;
+use crate::repair::Overlap;
+use crate::reply::{Answer, Fragments, token};
+use crate::request::{Cursor, Pace, Request};
 
-/// How long the server holds a getMore open while nothing happens.
-const MAX_AWAIT: Duration = Duration::from_secs(1);
 /// A getMore that is not answered by now sits on a dead connection.
 const SILENCE: Duration = Duration::from_secs(30);
 /// What an event takes in memory besides itself, once it is encoded: its document again as bytes
 /// and as columns, and the whole event as text.
 const ENCODED_FACTOR: usize = 4;
 
-/// One reply of the server.
+/// What one answer of the server brought.
 #[derive(Debug)]
 pub(crate) struct Reply {
     /// The events, in order.
     pub(crate) events: Vec<ChangeEvent>,
     /// Where the stream goes on behind this reply.
     pub(crate) after: Bookmark,
-    /// The share of the memory budget that the reply holds.
-    pub(crate) share: Share,
+    /// The shares of the memory budget that the reply holds.
+    pub(crate) shares: Vec<Share>,
 }
 
 /// An open or reopenable change stream.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    pub(crate) server: Server,
-    pub(crate) lane: LaneId,
-    pub(crate) scope: Scope,
-    pub(crate) watch: Arc<Watch>,
-    pub(crate) budget: Budget,
-    pub(crate) vitals: Vitals,
+    server: Server,
+    lane: LaneId,
+    request: Request,
+    budget: Budget,
+    vitals: Vitals,
     at: Bookmark,
     cursor: Option<Cursor>,
+    /// Where the last cursor was opened.
+    opened_at: Option<Place>,
+    overlap: Option<Overlap>,
+    fragments: Fragments,
+    /// The shares that pending fragments hold.
+    held: Vec<Share>,
+    pace: Pace,
     backoff: Backoff,
-}
-
-struct Cursor(RawBatchCursor);
-
-impl std::fmt::Debug for Cursor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Cursor")
-    }
 }
 
 impl Reader {
     pub(crate) fn new(
         server: Server,
         lane: LaneId,
-        scope: Scope,
-        watch: Arc<Watch>,
+        request: Request,
         at: Bookmark,
         budget: Budget,
         vitals: Vitals,
@@ -79,12 +72,16 @@ impl Reader {
         Self {
             server,
             lane,
-            scope,
-            watch,
+            request,
             budget,
             vitals,
             at,
             cursor: None,
+            opened_at: None,
+            overlap: None,
+            fragments: Fragments::default(),
+            held: Vec::new(),
+            pace: Pace::Full,
             backoff: Backoff::new(),
         }
     }
@@ -95,7 +92,7 @@ impl Reader {
     /// Dropping the future may lose a reply; seek again before reading on.
     pub(crate) async fn next(&mut self) -> Result<Reply> {
         loop {
-            let error = match self.try_next().await {
+            let failure = match self.try_next().await {
                 Ok(Some(reply)) => {
                     if self.backoff.attempts() > 0 {
                         info!(stream = %self.lane, "reading again");
@@ -104,9 +101,26 @@ impl Reader {
                     return Ok(reply);
                 }
                 Ok(None) => continue,
-                Err(error) => error,
+                Err(failure) => failure,
             };
-            self.cursor = None;
+            self.close();
+            let error = match failure.meaning {
+                Meaning::TokenRefused => match self.repair(failure.error).await {
+                    Ok(()) => continue,
+                    Err(error) => error,
+                },
+                Meaning::TooLarge if self.pace == Pace::Full => {
+                    // So that everything before it is read, and the position lies right before it.
+                    self.pace = Pace::OneByOne;
+                    continue;
+                }
+                Meaning::TooLarge => history::too_large(&self.lane, &self.at.place, &failure.error),
+                Meaning::HistoryLost => {
+                    let oldest = self.server.oldest().await.ok();
+                    history::lost(&self.lane, &self.at.place, oldest, failure.error)
+                }
+                Meaning::Other => failure.error,
+            };
             if error.kind().action() != Action::Retry {
                 return Err(error);
             }
@@ -117,132 +131,170 @@ impl Reader {
         }
     }
 
+    fn close(&mut self) {
+        self.cursor = None;
+        self.fragments.clear();
+        self.held.clear();
+    }
+
     /// One reply; `None` when the server closed the cursor, as it does behind an `invalidate`.
-    async fn try_next(&mut self) -> Result<Option<Reply>> {
-        let cursor = match self.cursor.take() {
+    async fn try_next(&mut self) -> Result<Option<Reply>, Failure> {
+        let mut cursor = match self.cursor.take() {
             Some(cursor) => cursor,
-            None => open(&self.server, &self.lane, &self.scope, &self.watch, &self.at).await?,
+            None => self.open().await?,
         };
-        let cursor = &mut self.cursor.insert(cursor).0;
         let next = tokio::time::timeout(SILENCE, cursor.next()).await.map_err(|_| {
             let what = format!("no answer to the change stream of `{}`", self.lane);
             Error::new(ErrorKind::Unreachable, what)
         })?;
         let Some(batch) = next else {
-            self.cursor = None;
+            self.close();
             return Ok(None);
         };
         let batch = batch.map_err(|error| {
-            classify(
-                &error,
-                Phase::Read,
-                &format!("cannot read the change stream of `{}`", self.lane),
-            )
+            let what = format!("cannot read the change stream of `{}`", self.lane);
+            Failure::of(&error, Phase::Read, &what)
         })?;
+        self.cursor = Some(cursor);
         let bytes = batch.as_raw_document().as_bytes();
         let share = self.budget.take(bytes.len().saturating_mul(ENCODED_FACTOR)).await;
-        let (events, token) = unpack(Bytes::copy_from_slice(bytes))?;
-        if let Some(token) = token {
-            self.at = Bookmark::After(token);
+        let answer = Answer::unpack(Bytes::copy_from_slice(bytes))?;
+        self.held.push(share);
+        Ok(Some(self.take(answer)?))
+    }
+
+    /// Opens the stream where it goes on, if that is a place in this cluster's history.
+    async fn open(&mut self) -> Result<Cursor, Failure> {
+        let clock = self.server.clock().await?;
+        history::check(&self.lane, &self.at, &clock)?;
+        self.at.replica_set = self.at.replica_set.or(clock.replica_set);
+        let place = match &self.overlap {
+            Some(overlap) => overlap.start()?,
+            None => self.at.place.clone(),
+        };
+        self.opened_at = Some(place.clone());
+        open(&self.server, &self.request, &place, self.pace).await
+    }
+
+    /// Reads the events of an answer, and moves behind them.
+    fn take(&mut self, answer: Answer) -> Result<Reply> {
+        let quiet = answer.events.is_empty();
+        let mut events = Vec::with_capacity(answer.events.len());
+        for bytes in answer.events {
+            let Some(bytes) = self.fragments.take(bytes)? else { continue };
+            let event = self.request.read(bytes)?;
+            if let Some(overlap) = &self.overlap {
+                if overlap.place(event.token_data())? != Ordering::Greater {
+                    continue;
+                }
+                self.overlap = None;
+            }
+            events.push(event);
+        }
+        // The last event's own token, not the post-batch token, goes with events: it is the one that
+        // closes an invalidated stream.
+        if let Some(last) = events.last() {
+            self.move_to(Place::After(token(last.token())?));
+        } else if quiet && !self.fragments.are_pending() {
+            self.be_quiet(answer.post_batch_token)?;
         }
         self.vitals.heard(&self.lane, events.len() as u64);
-        Ok(Some(Reply { events, after: self.at.clone(), share }))
+        let shares = match self.fragments.are_pending() {
+            true => Vec::new(),
+            false => std::mem::take(&mut self.held),
+        };
+        Ok(Reply { events, after: self.at.clone(), shares })
     }
-}
 
-/// Opens the change stream of a scope at a bookmark.
-async fn open(
-    server: &Server,
-    lane: &LaneId,
-    scope: &Scope,
-    watch: &Watch,
-    at: &Bookmark,
-) -> Result<Cursor> {
-    let mut options =
-        doc! { "fullDocument": watch.full_document.as_str(), "showExpandedEvents": true };
-    if watch.before_change != BeforeChange::Off {
-        options.insert("fullDocumentBeforeChange", watch.before_change.as_str());
+    /// Nothing came: the stream is where the server has looked up to.
+    fn be_quiet(&mut self, post_batch_token: Option<bson::RawDocumentBuf>) -> Result<()> {
+        if self.pace == Pace::OneByOne {
+            self.pace = Pace::Full;
+            self.close();
+        }
+        let Some(token) = post_batch_token else { return Ok(()) };
+        if let Some(overlap) = &self.overlap {
+            // Only past the overlap is it sure that what comes is new.
+            let data = token.get_str("_data").unwrap_or_default();
+            if overlap.place(data.as_bytes())? != Ordering::Greater {
+                return Ok(());
+            }
+            self.overlap = None;
+        }
+        self.move_to(Place::After(token));
+        Ok(())
     }
-    at.apply(&mut options)?;
-    if *scope == Scope::Deployment {
-        options.insert("allChangesForCluster", true);
+
+    fn move_to(&mut self, place: Place) {
+        self.at.place = place;
+        self.at.operations.clone_from(&self.request.operations);
     }
-    let mut pipeline = vec![doc! { "$changeStream": options }];
-    pipeline.extend(filter(scope));
-    let database = |name: &str| server.client.database(name);
-    let cursor = match scope {
-        Scope::Collection { db, coll } => {
-            let collection = database(db).collection::<Document>(coll);
-            collection.aggregate(pipeline).max_await_time(MAX_AWAIT).batch().await
-        }
-        Scope::Pattern { db, .. } if !scope::is_pattern(db) => {
-            database(db).aggregate(pipeline).max_await_time(MAX_AWAIT).batch().await
-        }
-        Scope::Database(db) => {
-            database(db).aggregate(pipeline).max_await_time(MAX_AWAIT).batch().await
-        }
-        Scope::Pattern { .. } | Scope::Deployment => {
-            database("admin").aggregate(pipeline).max_await_time(MAX_AWAIT).batch().await
-        }
-    };
-    cursor.map(Cursor).map_err(|error| {
-        classify(&error, Phase::Open, &format!("cannot open the change stream of `{lane}`"))
-    })
-}
 
-/// The `$match` of a pattern: its collections, what is renamed into them, and what ends databases
-/// and streams. Only namespace and kind are matched: the server runs the pipeline again when it
-/// resumes, and must find the token's own event.
-fn filter(scope: &Scope) -> Option<Document> {
-    let Scope::Pattern { db, coll } = scope else { return None };
-    let regex = |pattern: &str| bson::Regex {
-        pattern: scope::to_regex(pattern).try_into().expect("a name holds no zero byte"),
-        options: bson::raw::cstr!("").to_owned(),
-    };
-    Some(doc! { "$match": { "$or": [
-        { "ns.db": regex(db), "ns.coll": regex(coll) },
-        { "to.db": regex(db), "to.coll": regex(coll) },
-        { "ns.db": regex(db), "operationType": "dropDatabase" },
-        { "operationType": "invalidate" },
-    ] } })
-}
+    /// Finds out how to go on where the server refused the token.
+    async fn repair(&mut self, refusal: Error) -> Result<()> {
+        if self.overlap.is_some() {
+            return Err(refusal);
+        }
+        if self.opened_at.as_ref() != Some(&self.at.place) {
+            // It refused an earlier token, and has since told a later one.
+            return Ok(());
+        }
+        let overlap = Overlap::of(&self.at.place, &self.request.entry())?;
+        if overlap.ends_with_event()? && !self.find(&overlap).await? {
+            return Err(refusal);
+        }
+        info!(stream = %self.lane, "going on from the time of the last resume token");
+        self.overlap = Some(overlap);
+        Ok(())
+    }
 
-/// Takes a reply apart: its events, and the token behind them.
-fn unpack(reply: Bytes) -> Result<(Vec<ChangeEvent>, Option<RawDocumentBuf>)> {
-    let malformed = |error| {
-        Error::new(ErrorKind::Unreachable, "MongoDB sent a reply that is not BSON")
-            .with_source(error)
-    };
-    let mut events = Vec::new();
-    let mut post_batch_token = None;
-    for element in Doc::new(&reply).map_err(malformed)?.elements() {
-        let element = element.map_err(malformed)?;
-        let (b"cursor", Value::Document(cursor)) = (element.key, element.value) else { continue };
-        for element in cursor.elements() {
-            let element = element.map_err(malformed)?;
-            match (element.key, element.value) {
-                (b"firstBatch" | b"nextBatch", Value::Array(batch)) => {
-                    for element in batch.elements() {
-                        if let Value::Document(event) = element.map_err(malformed)?.value {
-                            let event = reply.slice_ref(event.as_bytes());
-                            events.push(ChangeEvent::index(event)?);
-                        }
-                    }
+    /// Looks for the event at the end of an overlap, in a stream that lists what it was read with.
+    async fn find(&mut self, overlap: &Overlap) -> Result<bool> {
+        let request = self.request.listing(self.at.operations.clone());
+        let failed = |failure: Failure| failure.error;
+        let start = overlap.start()?;
+        let mut cursor = open(&self.server, &request, &start, self.pace).await.map_err(failed)?;
+        let mut fragments = Fragments::default();
+        loop {
+            let Ok(Some(batch)) = tokio::time::timeout(SILENCE, cursor.next()).await else {
+                let what = format!("no answer to the change stream of `{}`", self.lane);
+                return Err(Error::new(ErrorKind::Unreachable, what));
+            };
+            let batch = batch.map_err(|error| {
+                let what = format!("cannot read the change stream of `{}`", self.lane);
+                Failure::of(&error, Phase::Read, &what).error
+            })?;
+            let bytes = Bytes::copy_from_slice(batch.as_raw_document().as_bytes());
+            let answer = Answer::unpack(bytes)?;
+            let quiet = answer.events.is_empty();
+            for bytes in answer.events {
+                let Some(bytes) = fragments.take(bytes)? else { continue };
+                let event = ChangeEvent::index(bytes)?;
+                match overlap.place(event.token_data())? {
+                    Ordering::Less => {}
+                    Ordering::Equal => return Ok(true),
+                    Ordering::Greater => return Ok(false),
                 }
-                (b"postBatchResumeToken", Value::Document(token)) => {
-                    post_batch_token = Some(token.as_bytes());
+            }
+            let looked_up_to = answer.post_batch_token.filter(|_| quiet);
+            if let Some(token) = looked_up_to {
+                let data = token.get_str("_data").unwrap_or_default();
+                if overlap.place(data.as_bytes())? == Ordering::Greater {
+                    return Ok(false);
                 }
-                _ => {}
             }
         }
     }
-    // The last event's own token, not the post-batch token, goes with events: it is the one that
-    // closes an invalidated stream.
-    let token = events.last().map(ChangeEvent::token).or(post_batch_token);
-    let token = token.map(|bytes| RawDocumentBuf::from_bytes(bytes.to_vec())).transpose();
-    let token = token.map_err(|error| {
-        Error::new(ErrorKind::Unreachable, "MongoDB sent a resume token that is not BSON")
-            .with_source(error)
-    })?;
-    Ok((events, token))
+}
+
+async fn open(
+    server: &Server,
+    request: &Request,
+    place: &Place,
+    pace: Pace,
+) -> Result<Cursor, Failure> {
+    request.open(server, place, pace).await?.map_err(|error| {
+        let what = format!("cannot open the change stream of `{}`", request.entry());
+        Failure::of(&error, Phase::Open, &what)
+    })
 }

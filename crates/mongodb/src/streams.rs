@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bson::Timestamp;
 use tailwater_core::event::ChangeEvent;
+use tailwater_core::exclude::Exclusions;
 use tailwater_core::position::{Epoch, LaneId, Position, Seq, SeqRange};
 use tailwater_core::scope::Scope;
 use tailwater_core::watch::Watch;
@@ -20,8 +21,10 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::Server;
-use crate::bookmark::Bookmark;
+use crate::bookmark::{Bookmark, Place};
 use crate::reader::{Reader, Reply};
+use crate::reply;
+use crate::request::Request;
 
 /// The events of one part, in order.
 pub type Events = Vec<ChangeEvent>;
@@ -42,15 +45,21 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Replies that wait in the channel. The budget bounds their bytes; this bounds tiny ones.
 const CHANNEL: usize = 64;
 
+/// So many lanes with events wait `max_wait`; twice as many twice as long.
+const BUSY_LANES: usize = 8;
+/// No number of lanes waits longer than this times `max_wait`.
+const MOST_PATIENCE: usize = 4;
+
 /// The change streams of one run.
 #[derive(Debug)]
 pub struct Streams {
     server: Server,
-    watch: Arc<Watch>,
     budget: Budget,
     vitals: Vitals,
     lanes: Vec<Lane>,
     announced: bool,
+    /// What a lane said that must stop; it waits for what came before it.
+    failed: Option<Error>,
     sender: mpsc::Sender<Heard>,
     inbox: mpsc::Receiver<Heard>,
 }
@@ -58,7 +67,7 @@ pub struct Streams {
 #[derive(Debug)]
 struct Lane {
     id: LaneId,
-    scope: Scope,
+    request: Request,
     epoch: Epoch,
     seq: Seq,
     at: Bookmark,
@@ -86,12 +95,18 @@ impl Streams {
         vitals: Vitals,
     ) -> Self {
         let (sender, inbox) = mpsc::channel(CHANNEL);
+        let exclusions = Arc::new(Exclusions::new(&watch.exclude_fields));
+        let beginning = Bookmark {
+            place: Place::At(Timestamp { time: 0, increment: 0 }),
+            operations: None,
+            replica_set: None,
+        };
         let lanes = scopes.into_iter().map(|scope| Lane {
             id: LaneId::stream(&scope.entry()),
-            scope,
+            request: Request::new(scope, &watch, &exclusions),
             epoch: Epoch::new([0; 16]),
             seq: Seq::ZERO,
-            at: Bookmark::At(Timestamp { time: 0, increment: 0 }),
+            at: beginning.clone(),
             generation: 0,
             reader: None,
             heartbeat_due: Instant::now() + HEARTBEAT,
@@ -100,16 +115,7 @@ impl Streams {
         for lane in &lanes {
             vitals.expect(&lane.id);
         }
-        Self {
-            server,
-            watch: Arc::new(watch),
-            budget,
-            vitals,
-            lanes,
-            announced: false,
-            sender,
-            inbox,
-        }
+        Self { server, failed: None, budget, vitals, lanes, announced: false, sender, inbox }
     }
 
     fn lane(&self, id: &LaneId) -> Result<usize> {
@@ -120,10 +126,9 @@ impl Streams {
     }
 
     /// A reader from where a lane is.
-    fn reader(&self, lane: &Lane, budget: Budget, vitals: Vitals) -> Reader {
-        let (id, scope, at) = (lane.id.clone(), lane.scope.clone(), lane.at.clone());
-        let watch = Arc::clone(&self.watch);
-        Reader::new(self.server.clone(), id, scope, watch, at, budget, vitals)
+    fn reader(&self, lane: &Lane, request: Request, budget: Budget, vitals: Vitals) -> Reader {
+        let (id, at) = (lane.id.clone(), lane.at.clone());
+        Reader::new(self.server.clone(), id, request, at, budget, vitals)
     }
 
     /// Starts a reader for every lane that has none.
@@ -133,7 +138,8 @@ impl Streams {
             if lane.reader.is_some() {
                 continue;
             }
-            let mut reader = self.reader(lane, self.budget.clone(), self.vitals.clone());
+            let request = lane.request.clone();
+            let mut reader = self.reader(lane, request, self.budget.clone(), self.vitals.clone());
             let (generation, sender) = (lane.generation, self.sender.clone());
             let task = tokio::spawn(async move {
                 loop {
@@ -164,6 +170,13 @@ impl Streams {
     }
 }
 
+/// How long a batch stays open that holds events of so many lanes: with many of them longer, so that
+/// they do not make many tiny blocks.
+fn patience(max_wait: Duration, busy: usize) -> Duration {
+    let factor = busy.div_ceil(BUSY_LANES).clamp(1, MOST_PATIENCE);
+    max_wait.saturating_mul(u32::try_from(factor).unwrap_or(1))
+}
+
 impl Drop for Streams {
     fn drop(&mut self) {
         for lane in &mut self.lanes {
@@ -182,13 +195,25 @@ impl Source for Streams {
             self.announced = true;
             return Ok(Read::Assigned(self.lanes.iter().map(|lane| lane.id.clone()).collect()));
         }
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         self.start_readers();
         let mut parts: Vec<Option<Part<Events>>> = self.lanes.iter().map(|_| None).collect();
         let mut bytes = 0;
-        let close_at = tokio::time::Instant::now() + limits.max_wait;
-        // The events that came first wait `max_wait` at most: the clock runs from the call.
-        while let Ok(heard) = tokio::time::timeout_at(close_at, self.hear()).await {
-            let (index, reply) = heard?;
+        // The events that came first wait no longer than that: the clock runs from the call.
+        let called = tokio::time::Instant::now();
+        let mut busy = 0;
+        while let Ok(heard) =
+            tokio::time::timeout_at(called + patience(limits.max_wait, busy), self.hear()).await
+        {
+            let (index, reply) = match heard {
+                Ok(heard) => heard,
+                Err(error) => {
+                    self.failed = Some(error);
+                    break;
+                }
+            };
             let lane = &mut self.lanes[index];
             lane.at = reply.after;
             let Some(range) = SeqRange::starting_at(lane.seq, reply.events.len() as u64) else {
@@ -196,10 +221,11 @@ impl Source for Streams {
             };
             lane.seq = lane.seq.plus(range.count());
             bytes += reply.events.iter().map(|event| event.bytes().len()).sum::<usize>();
+            busy += usize::from(parts[index].is_none());
             let part = parts[index].get_or_insert_with(|| lane.part(Some(range), Vec::new()));
             part.range = part.range.map(|sofar| SeqRange { first: sofar.first, last: range.last });
             part.body.extend(reply.events);
-            part.held.push(reply.share);
+            part.held.extend(reply.shares);
             if part.body.len() >= limits.max_rows || bytes >= limits.max_bytes {
                 break;
             }
@@ -233,28 +259,29 @@ impl Source for Streams {
 
     async fn read_exactly(&mut self, lane: &LaneId, range: SeqRange) -> Result<Part<Events>> {
         let index = self.lane(lane)?;
+        // The Range is read again as it was read first, whatever is listed now.
+        let (lane, operations) = (&self.lanes[index], self.lanes[index].at.operations.clone());
+        let request = lane.request.listing(operations.clone());
         // The part is alone in the process now, and must fit whatever the looked-up documents have
         // grown to: a shared budget could wait for what only this part gives back. What lies behind
         // the Range will be read, and counted, again.
-        let mut reader =
-            self.reader(&self.lanes[index], Budget::new(usize::MAX), Vitals::default());
+        let mut reader = self.reader(lane, request, Budget::new(usize::MAX), Vitals::default());
         let lane = &mut self.lanes[index];
         if lane.seq != range.first {
             let what = format!("`{}` is at {}, cannot read {range}", lane.id, lane.seq);
             return Err(Error::new(ErrorKind::Bug, what));
         }
         let mut part = lane.part(Some(range), Vec::new());
+        let mut replica_set = lane.at.replica_set;
         while (part.body.len() as u64) < range.count() {
             let reply = reader.next().await?;
             part.body.extend(reply.events);
-            part.held.push(reply.share);
+            part.held.extend(reply.shares);
+            replica_set = reply.after.replica_set;
         }
         part.body.truncate(usize::try_from(range.count()).unwrap_or(usize::MAX));
         let token = part.body.last().map(ChangeEvent::token).unwrap_or_default();
-        let token = bson::RawDocumentBuf::from_bytes(token.to_vec()).map_err(|error| {
-            Error::new(ErrorKind::Refused, "a resume token is not BSON").with_source(error)
-        })?;
-        lane.at = Bookmark::After(token);
+        lane.at = Bookmark { place: Place::After(reply::token(token)?), operations, replica_set };
         lane.seq = range.last.plus(1);
         self.vitals.heard(&lane.id, range.count());
         part.next = lane.position();
@@ -276,5 +303,16 @@ impl Lane {
             body,
             held: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_busy_lanes_wait_longer_but_not_for_ever() {
+        let wait = |busy| patience(Duration::from_millis(250), busy).as_millis();
+        assert_eq!([0, 1, 8, 9, 17, 25, 1000].map(wait), [250, 250, 250, 500, 750, 1000, 1000]);
     }
 }
