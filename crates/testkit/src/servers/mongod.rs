@@ -1,12 +1,12 @@
-//! A real `mongod` as a replica set of one.
+//! A real `mongod` as a replica set of one, or several as a larger one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use mongodb::Client;
 use mongodb::bson::{Document, doc};
 use mongodb::options::ClientOptions;
+use mongodb::{Client, Database};
 use rustix::process::Signal;
 
 use super::child::Child;
@@ -14,15 +14,23 @@ use super::{Needed, folder, free_port};
 
 /// How long a healthy server may take to start or to elect itself, on the slowest machine.
 const START_DEADLINE: Duration = Duration::from_secs(90);
+/// Between two looks at a server.
+const LOOK: Duration = Duration::from_millis(50);
 
-/// A replica set of one member on a free loopback port, with its data in a temporary folder.
+/// A replica set on free loopback ports, most often of one member, with its data in a temporary
+/// folder.
 #[derive(Debug)]
 pub struct Mongod {
     program: PathBuf,
-    port: u16,
     home: tempfile::TempDir,
-    /// Whether it was started as a member of a replica set.
+    /// Whether it was started as a replica set.
     replica_set: bool,
+    members: Vec<Member>,
+}
+
+#[derive(Debug)]
+struct Member {
+    port: u16,
     child: Option<Child>,
 }
 
@@ -33,7 +41,16 @@ impl Mongod {
     ///
     /// When the server is missing under `CI`, or does not come up.
     pub async fn start() -> anyhow::Result<Option<Self>> {
-        Self::launch(true).await
+        Self::launch(true, 1).await
+    }
+
+    /// Starts a replica set of three.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mongod::start`].
+    pub async fn start_three() -> anyhow::Result<Option<Self>> {
+        Self::launch(true, 3).await
     }
 
     /// Starts a standalone server, on which change streams do not work.
@@ -42,26 +59,29 @@ impl Mongod {
     ///
     /// As [`Mongod::start`].
     pub async fn start_standalone() -> anyhow::Result<Option<Self>> {
-        Self::launch(false).await
+        Self::launch(false, 1).await
     }
 
-    async fn launch(replica_set: bool) -> anyhow::Result<Option<Self>> {
+    async fn launch(replica_set: bool, members: usize) -> anyhow::Result<Option<Self>> {
         let Some(program) = Needed::Mongod.find()? else { return Ok(None) };
         let home = tempfile::Builder::new().prefix("tailwater-mongod-").tempdir()?;
-        let mut mongod = Self { program, port: free_port()?, home, replica_set, child: None };
+        let member = |_| anyhow::Ok(Member { port: free_port()?, child: None });
+        let members = (0..members).map(member).collect::<Result<_, _>>()?;
+        let mut mongod = Self { program, home, replica_set, members };
         mongod.start_again().await?;
         Ok(Some(mongod))
     }
 
-    /// The port on 127.0.0.1.
-    pub const fn port(&self) -> u16 {
-        self.port
+    /// The port on 127.0.0.1, of the first member.
+    pub fn port(&self) -> u16 {
+        self.members[0].port
     }
 
     /// The connection string.
     pub fn uri(&self) -> String {
         let query = if self.replica_set { "?replicaSet=tw" } else { "" };
-        format!("mongodb://127.0.0.1:{}/{query}", self.port)
+        let hosts: Vec<String> = self.members.iter().map(Member::host).collect();
+        format!("mongodb://{}/{query}", hosts.join(","))
     }
 
     /// A client of its own, patient enough for a restart of the server.
@@ -73,95 +93,188 @@ impl Mongod {
         Ok(Client::with_uri_str(self.uri()).await?)
     }
 
-    /// Kills the server at once (SIGKILL). Its data stays.
+    /// Kills the server at once (SIGKILL), all of its members. Its data stays.
     ///
     /// # Errors
     ///
     /// When the process cannot be signalled.
     pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.members.iter_mut().try_for_each(Member::kill)
+    }
+
+    /// Kills the member that is the primary now.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or the process cannot be signalled.
+    pub async fn kill_primary(&mut self) -> anyhow::Result<()> {
+        let primary = self.primary().await?;
+        self.members[primary].kill()
+    }
+
+    /// Asks the primary to become a secondary; returns when another member is the primary.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or no other member takes its place.
+    pub async fn step_down(&self) -> anyhow::Result<()> {
+        let primary = self.primary().await?;
+        let order = doc! { "replSetStepDown": 30, "secondaryCatchUpPeriodSecs": 20 };
+        self.members[primary].admin()?.run_command(order).await.context("cannot step down")?;
+        let started = Instant::now();
+        while !self.primary().await.is_ok_and(|now| now != primary) {
+            if started.elapsed() > START_DEADLINE {
+                bail!("no new primary after {START_DEADLINE:?}");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// The number of the member that takes writes.
+    async fn primary(&self) -> anyhow::Result<usize> {
+        for (number, member) in self.members.iter().enumerate() {
+            if member.child.is_some() && member.role().await == Some(Role::Primary) {
+                return Ok(number);
+            }
+        }
+        bail!("no member takes writes")
+    }
+
+    /// Stops the processes where they are (SIGSTOP), so that connections hang instead of breaking.
+    ///
+    /// # Errors
+    ///
+    /// When a process cannot be signalled.
+    pub fn pause(&mut self) -> anyhow::Result<()> {
+        self.members.iter_mut().try_for_each(|member| member.signal(Signal::STOP))
+    }
+
+    /// Lets paused processes go on.
+    ///
+    /// # Errors
+    ///
+    /// When a process cannot be signalled.
+    pub fn go_on(&mut self) -> anyhow::Result<()> {
+        self.members.iter_mut().try_for_each(|member| member.signal(Signal::CONT))
+    }
+
+    /// Starts killed members again on the same ports and data, and waits until one takes writes and
+    /// the others follow it.
+    ///
+    /// # Errors
+    ///
+    /// When one ends or is not ready in time.
+    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+        let hosts: Vec<String> = self.members.iter().map(Member::host).collect();
+        for (number, member) in self.members.iter_mut().enumerate() {
+            if member.child.is_none() {
+                let data = folder(self.home.path(), &format!("data-{number}"))?;
+                let log = self.home.path().join(format!("mongod-{number}.log"));
+                let mut arguments = arguments(member.port, &data);
+                if self.replica_set {
+                    arguments.extend(["--replSet=tw".into(), "--oplogSize=990".into()]);
+                }
+                member.child = Some(Child::start(&self.program, &arguments, &log)?);
+            }
+        }
+        let started = Instant::now();
+        loop {
+            let mut roles = Vec::new();
+            for member in &mut self.members {
+                let child = member.child.as_mut().context("`mongod` does not run")?;
+                if let Err(error) = child.expect_running() {
+                    bail!("{error:#}{}", missing_library(&child.output()));
+                }
+                roles.push(member.role().await);
+            }
+            let ready = |role: &Option<Role>| matches!(role, Some(Role::Primary | Role::Secondary));
+            if roles.contains(&Some(Role::Primary)) && roles.iter().all(ready) {
+                return Ok(());
+            }
+            if roles.iter().all(|role| *role == Some(Role::None)) {
+                let members = (0..).zip(&hosts).map(|(id, host)| doc! { "_id": id, "host": host });
+                let members: Vec<Document> = members.collect();
+                let settings = doc! { "electionTimeoutMillis": 2000 };
+                let set = doc! { "_id": "tw", "members": members, "settings": settings };
+                self.members[0]
+                    .admin()?
+                    .run_command(doc! { "replSetInitiate": set })
+                    .await
+                    .context("cannot make `mongod` a replica set")?;
+            }
+            if started.elapsed() > START_DEADLINE {
+                bail!("`mongod` takes no writes after {START_DEADLINE:?}: {roles:?}");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// What a member is in its set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Primary,
+    Secondary,
+    /// It waits to be made a member.
+    None,
+    /// It starts, or elects.
+    Other,
+}
+
+impl Member {
+    fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    fn kill(&mut self) -> anyhow::Result<()> {
         match self.child.take() {
             Some(mut child) => child.kill(),
             None => Ok(()),
         }
     }
 
-    /// Stops the process where it is (SIGSTOP), so that connections hang instead of breaking.
-    ///
-    /// # Errors
-    ///
-    /// When the process cannot be signalled.
-    pub fn pause(&mut self) -> anyhow::Result<()> {
-        self.child.as_mut().context("`mongod` does not run")?.signal(Signal::STOP)
+    fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
+        self.child.as_mut().context("`mongod` does not run")?.signal(signal)
     }
 
-    /// Lets a paused process go on.
-    ///
-    /// # Errors
-    ///
-    /// When the process cannot be signalled.
-    pub fn go_on(&mut self) -> anyhow::Result<()> {
-        self.child.as_mut().context("`mongod` does not run")?.signal(Signal::CONT)
-    }
-
-    /// Starts the killed server again on the same port and data, and waits until it takes writes.
-    ///
-    /// # Errors
-    ///
-    /// When it ends or is not ready in time.
-    pub async fn start_again(&mut self) -> anyhow::Result<()> {
-        let data = folder(self.home.path(), "data")?;
-        let mut arguments: Vec<String> = [
-            "--bind_ip=127.0.0.1",
-            "--nounixsocket",
-            // A cache of 256 MB takes no document of 16 MB.
-            "--wiredTigerCacheSizeGB=0.5",
-            "--setParameter=diagnosticDataCollectionEnabled=false",
-            "--setParameter=ttlMonitorEnabled=false",
-        ]
-        .map(String::from)
-        .into();
-        arguments.push(format!("--port={}", self.port));
-        arguments.push(format!("--dbpath={}", data.display()));
-        if self.replica_set {
-            arguments.extend(["--replSet=tw".into(), "--oplogSize=990".into()]);
-        }
-        let log = self.home.path().join("mongod.log");
-        let child = self.child.insert(Child::start(&self.program, &arguments, &log)?);
-
+    /// The database `admin` of this very member.
+    fn admin(&self) -> anyhow::Result<Database> {
         let options = ClientOptions::builder()
-            .hosts(vec![format!("127.0.0.1:{}", self.port).parse()?])
+            .hosts(vec![self.host().parse()?])
             .direct_connection(true)
             .server_selection_timeout(Duration::from_millis(500))
             .build();
-        let admin = Client::with_options(options)?.database("admin");
-        let started = Instant::now();
-        loop {
-            if let Err(error) = child.expect_running() {
-                bail!("{error:#}{}", missing_library(&child.output()));
-            }
-            if let Ok(hello) = admin.run_command(doc! { "hello": 1 }).await {
-                if hello.get_bool("isWritablePrimary").unwrap_or_default() {
-                    return Ok(());
-                }
-                if is_uninitiated(&hello) {
-                    let member = doc! { "_id": 0, "host": format!("127.0.0.1:{}", self.port) };
-                    let set = doc! { "_id": "tw", "members": [member] };
-                    admin
-                        .run_command(doc! { "replSetInitiate": set })
-                        .await
-                        .context("cannot make `mongod` a replica set")?;
-                }
-            }
-            if started.elapsed() > START_DEADLINE {
-                bail!("`mongod` takes no writes after {START_DEADLINE:?}:\n{}", child.tail());
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        Ok(Client::with_options(options)?.database("admin"))
+    }
+
+    /// `None`: it does not answer.
+    async fn role(&self) -> Option<Role> {
+        let hello = self.admin().ok()?.run_command(doc! { "hello": 1 }).await.ok()?;
+        let says = |what| hello.get_bool(what).unwrap_or_default();
+        Some(match () {
+            () if says("isWritablePrimary") => Role::Primary,
+            () if says("secondary") => Role::Secondary,
+            () if says("isreplicaset") => Role::None,
+            () => Role::Other,
+        })
     }
 }
 
-fn is_uninitiated(hello: &Document) -> bool {
-    hello.get_bool("isreplicaset").unwrap_or_default()
+fn arguments(port: u16, data: &Path) -> Vec<String> {
+    let mut arguments: Vec<String> = [
+        "--bind_ip=127.0.0.1",
+        "--nounixsocket",
+        // A cache of 256 MB takes no document of 16 MB.
+        "--wiredTigerCacheSizeGB=0.5",
+        "--setParameter=diagnosticDataCollectionEnabled=false",
+        "--setParameter=ttlMonitorEnabled=false",
+    ]
+    .map(String::from)
+    .into();
+    arguments.push(format!("--port={port}"));
+    arguments.push(format!("--dbpath={}", data.display()));
+    arguments
 }
 
 /// The mend, when the loader says which shared library is missing.
@@ -186,5 +299,17 @@ mod tests {
         mongod.kill().unwrap();
         mongod.start_again().await.unwrap();
         assert_eq!(things.count_documents(doc! {}).await.unwrap(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_three_members_one_takes_the_place_of_another() {
+        let Some(mut mongod) = Mongod::start_three().await.unwrap() else { return };
+        let things = mongod.client().await.unwrap().database("d").collection::<Document>("things");
+        things.insert_one(doc! { "_id": 1 }).await.unwrap();
+        mongod.step_down().await.unwrap();
+        mongod.kill_primary().await.unwrap();
+        things.insert_one(doc! { "_id": 2 }).await.unwrap();
+        mongod.start_again().await.unwrap();
+        assert_eq!(things.count_documents(doc! {}).await.unwrap(), 2);
     }
 }
