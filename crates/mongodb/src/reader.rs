@@ -28,6 +28,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// What an event takes in memory besides itself, once it is encoded: its document again as bytes
 /// and as columns, and the whole event as text.
 const ENCODED_FACTOR: usize = 4;
+/// A reply holds no more, but for a single event that is larger.
+const FULL_REPLY: usize = 16 << 20;
 
 /// What one answer of the server brought.
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub(crate) struct Reader {
     fragments: Fragments,
     /// The shares that pending fragments hold.
     held: Vec<Share>,
+    /// What the next reply may come to, of the budget: as much as the last one.
+    expected: usize,
     pace: Pace,
     backoff: Backoff,
 }
@@ -81,6 +85,7 @@ impl Reader {
             overlap: None,
             fragments: Fragments::default(),
             held: Vec::new(),
+            expected: FULL_REPLY * ENCODED_FACTOR,
             pace: Pace::Full,
             backoff: Backoff::new(),
         }
@@ -139,6 +144,12 @@ impl Reader {
 
     /// One reply; `None` when the server closed the cursor, as it does behind an `invalidate`.
     async fn try_next(&mut self) -> Result<Option<Reply>, Failure> {
+        // Waiting comes before asking: a reply that waited would be memory that nobody counts, and
+        // a reader that holds the first part of an event must not wait for what it holds itself.
+        let mut share = match self.held.is_empty() {
+            true => self.budget.take(self.expected).await,
+            false => self.budget.nothing(),
+        };
         let mut cursor = match self.cursor.take() {
             Some(cursor) => cursor,
             None => self.open().await?,
@@ -157,8 +168,13 @@ impl Reader {
         })?;
         self.cursor = Some(cursor);
         let bytes = batch.as_raw_document().as_bytes();
-        let share = self.budget.take(bytes.len().saturating_mul(ENCODED_FACTOR)).await;
         let answer = Answer::unpack(Bytes::copy_from_slice(bytes))?;
+        // A quiet stream asks again and again, and must not hold what the busy ones need.
+        self.expected = match answer.events.is_empty() {
+            true => 0,
+            false => bytes.len().saturating_mul(ENCODED_FACTOR),
+        };
+        share.resize(self.expected);
         self.held.push(share);
         Ok(Some(self.take(answer)?))
     }
