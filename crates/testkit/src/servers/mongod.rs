@@ -77,9 +77,13 @@ impl Mongod {
         self.members[0].port
     }
 
-    /// The connection string.
+    /// The connection string; several members acknowledge what a majority has.
     pub fn uri(&self) -> String {
-        let query = if self.replica_set { "?replicaSet=tw" } else { "" };
+        let query = match (self.replica_set, self.members.len()) {
+            (false, _) => "",
+            (true, 1) => "?replicaSet=tw",
+            (true, _) => "?replicaSet=tw&w=majority",
+        };
         let hosts: Vec<String> = self.members.iter().map(Member::host).collect();
         format!("mongodb://{}/{query}", hosts.join(","))
     }

@@ -88,14 +88,34 @@ fn server_away(error: &Error) -> bool {
     use mongodb::error::{
         RETRYABLE_WRITE_ERROR, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT,
     };
-    matches!(
-        error.kind.as_ref(),
+    let lost = match error.kind.as_ref() {
         ErrorKind::Io(_)
-            | ErrorKind::ServerSelection { .. }
-            | ErrorKind::ConnectionPoolCleared { .. }
-    ) || [RETRYABLE_WRITE_ERROR, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT]
+        | ErrorKind::ServerSelection { .. }
+        | ErrorKind::ConnectionPoolCleared { .. } => true,
+        ErrorKind::Write(WriteFailure::WriteConcernError(failure)) => is_changing(failure.code),
+        ErrorKind::Command(failure) => is_changing(failure.code),
+        _ => false,
+    };
+    lost || [RETRYABLE_WRITE_ERROR, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT]
         .iter()
         .any(|label| error.contains_label(label))
+}
+
+/// What a server says that shuts down, or is no longer the primary.
+fn is_changing(code: i32) -> bool {
+    const SHUTDOWN_IN_PROGRESS: i32 = 91;
+    const PRIMARY_STEPPED_DOWN: i32 = 189;
+    const NOT_WRITABLE_PRIMARY: i32 = 10_107;
+    const INTERRUPTED_AT_SHUTDOWN: i32 = 11_600;
+    const INTERRUPTED_DUE_TO_REPL_STATE_CHANGE: i32 = 11_602;
+    [
+        SHUTDOWN_IN_PROGRESS,
+        PRIMARY_STEPPED_DOWN,
+        NOT_WRITABLE_PRIMARY,
+        INTERRUPTED_AT_SHUTDOWN,
+        INTERRUPTED_DUE_TO_REPL_STATE_CHANGE,
+    ]
+    .contains(&code)
 }
 
 impl Writer {
