@@ -8,7 +8,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::endpoint::{DEFAULT_DATABASE, DEFAULT_USER, Endpoint};
 use super::section::{At, Reader, Section};
-use super::{Given, mongodb};
+use super::tree::Value;
+use super::{Given, Place, mongodb};
 use crate::names::CurrentNames;
 use crate::scope::{Scope, is_pattern};
 use crate::table::{DEFAULT_DEDUPLICATION_WINDOW, TableName};
@@ -123,21 +124,20 @@ pub(super) fn read(
     let tables = read_tables(&mut section, source, reader);
     let ttl_days = section.number("ttl_days", 1..=36_500);
     let mut batch = Batch::default();
-    let mut max_bytes = None;
+    let (mut max_bytes, mut wait) = (None, None);
     if let Some(mut limits) = section.section("batch") {
         batch.max_rows = limits.number("max_rows", 1..=1_000_000).map(|at| at.value);
         max_bytes = limits.number("max_bytes", 1024..=u64::MAX);
         batch.max_bytes = max_bytes.as_ref().map(|at| at.value);
-        let wait = limits.number("max_wait_ms", 1..=60_000);
-        batch.max_wait = wait.map(|at| Duration::from_millis(at.value));
+        wait = limits.number("max_wait_ms", 1..=60_000);
+        batch.max_wait = wait.as_ref().map(|at| Duration::from_millis(at.value));
         limits.end();
     }
-    let deduplication_window = window.as_ref().map_or(DEFAULT_DEDUPLICATION_WINDOW, |at| at.value);
-    check_window(deduplication_window, window.as_ref(), deadline.as_ref(), &batch, reader);
+    check_window(window.as_ref(), deadline.as_ref(), wait.as_ref(), reader);
     section.end();
     let clickhouse = target.zip(tables).map(|(target, tables)| ClickHouse {
         target,
-        deduplication_window,
+        deduplication_window: window.map_or(DEFAULT_DEDUPLICATION_WINDOW, |at| at.value),
         insert_deadline: deadline.map(|at| Duration::from_secs(at.value)),
         max_rejected_percent,
         max_rejected_rows,
@@ -150,24 +150,24 @@ pub(super) fn read(
 
 /// A token must be remembered for as long as its block may be sent.
 fn check_window(
-    blocks: u64,
     window: Option<&At<u64>>,
     deadline: Option<&At<u64>>,
-    batch: &Batch,
+    wait: Option<&At<u64>>,
     reader: &Reader<'_>,
 ) {
-    let Some(at) = window.or(deadline) else { return };
-    let seconds = deadline.map_or(60, |at| at.value);
-    let wait = batch.max_wait.unwrap_or(Duration::from_millis(250)).as_millis().max(1);
-    let needed = u64::try_from(u128::from(seconds) * 1000 / wait).unwrap_or(u64::MAX);
+    let Some(at) = window.or(deadline).or(wait) else { return };
+    let value = |at: Option<&At<u64>>, default| at.map_or(default, |at| at.value);
+    let blocks = value(window, DEFAULT_DEDUPLICATION_WINDOW);
+    let seconds = value(deadline, 60);
+    let needed = seconds * 1000 / value(wait, 250);
     if blocks < needed {
         reader.complain(
             &at.place,
             format!(
-                "{blocks} blocks of `deduplication_window` are written in less than the \
+                "{blocks} blocks of `deduplication_window` can be written in less than the \
                  {seconds} s of `insert_deadline_s`"
             ),
-            format!("the window must hold {needed} blocks of `max_wait_ms` each, or more"),
+            format!("with this `max_wait_ms` the window must hold {needed} blocks or more"),
         );
     }
 }
@@ -207,7 +207,7 @@ fn read_target(section: &mut Section<'_>, given: &Given, reader: &Reader<'_>) ->
         match Endpoint::parse(value.expose_secret()) {
             Err(error) => reader.complain(place, error.to_string(), error.hint()),
             Ok(mut parsed) => {
-                let twice = |what: &str, at: &super::Place| {
+                let twice = |what: &str, at: &Place| {
                     let what = format!("`url` names another {what} already");
                     reader.complain(at, what, "remove one of them");
                 };
@@ -248,6 +248,13 @@ fn read_target(section: &mut Section<'_>, given: &Given, reader: &Reader<'_>) ->
         reader.complain(place, what, "leave `--listen` out");
     }
     if embedded.is_some() {
+        if let (None, None, Some(At { place, value })) = (&password, given.listen, &listen)
+            && !value.ip().is_loopback()
+            && !reader.secrets.variable(ENGINE_PASSWORD).is_ok_and(|word| !word.is_empty())
+        {
+            let what = "other hosts could use the engine without a password";
+            reader.complain(place, what, format!("add `password`, or set `{ENGINE_PASSWORD}`"));
+        }
         return Some(Target::Embedded {
             listen: given.listen.or(listen.map(|at| at.value)).unwrap_or(DEFAULT_LISTEN),
             password: password.map(|at| at.value),
@@ -259,6 +266,8 @@ fn read_target(section: &mut Section<'_>, given: &Given, reader: &Reader<'_>) ->
     endpoint.map(Target::Server)
 }
 
+/// Where the engine's password may be instead.
+const ENGINE_PASSWORD: &str = "TAILWATER_ENGINE_PASSWORD";
 /// Names that Tailwater gives to tables of its own.
 const TAKEN: [&str; 2] = ["tailwater_dead_letters", "tailwater_gaps"];
 
@@ -284,7 +293,7 @@ fn read_tables(
             names.records = TableName::new(value);
         }
         if let Some((_, node)) = tables.entry("current") {
-            if matches!(node.value, super::tree::Value::Null) {
+            if matches!(node.value, Value::Null) {
                 names.current = None;
             } else if let Some(At { place, value }) = tables.text("current") {
                 match CurrentNames::parse(&value) {
@@ -305,10 +314,13 @@ fn read_tables(
         tables.end();
     }
     if let (Some(current), Some(scopes)) = (&names.current, &source.scopes) {
-        check_names(current, &names.records, &scopes.value, reader, |own| match own {
-            true => at_current.clone().unwrap_or_else(|| at_tables.clone()),
-            false => at_tables.clone(),
-        });
+        check_names(
+            current,
+            &names.records,
+            &scopes.value,
+            reader,
+            &at_current.unwrap_or(at_tables),
+        );
     }
     if let (Some(_), Some(At { place, value })) = (&names.current, &source.lies) {
         reader.complain(
@@ -326,7 +338,7 @@ fn check_names(
     records: &TableName,
     scopes: &[Scope],
     reader: &Reader<'_>,
-    place: impl Fn(bool) -> super::Place,
+    place: &Place,
 ) {
     let mut databases: BTreeSet<&str> = BTreeSet::new();
     let mut many = false;
@@ -342,7 +354,7 @@ fn check_names(
     many |= databases.len() > 1;
     if many && !current.names_databases() {
         let what = "collections of several databases would share tables: `current` has no `{db}`";
-        reader.complain(&place(true), what, "write for example \"{db}__{coll}\"");
+        reader.complain(place, what, "write for example \"{db}__{coll}\"");
         return;
     }
     let mut seen: Vec<(TableName, String)> = Vec::new();
@@ -352,11 +364,12 @@ fn check_names(
         for name in [table.clone(), table.view()] {
             if name == *records || TAKEN.contains(&name.as_str()) {
                 let what = format!("the table `{name}` would hold `{db}.{coll}` and events");
-                reader.complain(&place(true), what, "choose another template or another name");
+                reader.complain(place, what, "choose another template or another name");
             }
             if let Some((_, other)) = seen.iter().find(|(seen, _)| *seen == name) {
                 let what = format!("`{other}` and `{db}.{coll}` would share the table `{name}`");
-                reader.complain(&place(true), what, "write for example \"{db}__{coll}\"");
+                reader.complain(place, what, "write for example \"{db}__{coll}\"");
+                break;
             }
             seen.push((name, format!("{db}.{coll}")));
         }

@@ -51,6 +51,8 @@ pub(super) struct Section<'t> {
     entries: &'t [(Key, Node)],
     reader: &'t Reader<'t>,
     known: Vec<&'static str>,
+    /// It is no section at all, which is said already.
+    broken: bool,
 }
 
 impl<'t> Section<'t> {
@@ -60,6 +62,7 @@ impl<'t> Section<'t> {
     }
 
     fn of(name: String, place: Place, node: &'t Node, reader: &'t Reader<'t>) -> Self {
+        let mut broken = false;
         let entries: &[(Key, Node)] = match &node.value {
             Value::Section(entries) => entries,
             Value::Null => &[],
@@ -67,6 +70,7 @@ impl<'t> Section<'t> {
                 let what = format!("{name} is {}, not a section of keys", other.kind());
                 reader.complain(&node.place, what, "write `key: value` lines here");
                 reader.hide(node);
+                broken = true;
                 &[]
             }
         };
@@ -76,7 +80,7 @@ impl<'t> Section<'t> {
                 reader.complain(&key.place, what, "remove one of them");
             }
         }
-        Self { name, place, entries, reader, known: Vec::new() }
+        Self { name, place, entries, reader, known: Vec::new(), broken }
     }
 
     /// The last value of a key, null too.
@@ -101,10 +105,16 @@ impl<'t> Section<'t> {
             .any(|(key, node)| key.name == name && !matches!(node.value, Value::Null))
     }
 
-    /// Complains of a key that must be there.
-    pub(super) fn lacks(&self, name: &str, example: &str) {
-        let what = format!("{} has no `{name}`", self.name);
-        self.reader.complain(&self.place, what, format!("add `{example}`"));
+    /// Complains of a key that must be there, unless it is there under a misspelt name.
+    pub(super) fn lacks(&self, name: &'static str, example: &str) {
+        let misspelt = |(key, _): &(Key, Node)| {
+            let known = key.name == name || self.known.contains(&key.name.as_str());
+            !known && nearest(&key.name, [name]).is_some()
+        };
+        if !self.broken && !self.entries.iter().any(misspelt) {
+            let what = format!("{} has no `{name}`", self.name);
+            self.reader.complain(&self.place, what, format!("add `{example}`"));
+        }
     }
 
     /// A key that is known, and whose part of Tailwater is not there.
@@ -300,21 +310,24 @@ impl Reader<'_> {
                 match text.trim().parse() {
                     Ok(number) => number,
                     Err(_) => {
-                        let what = format!("what `{name}` leads to is not a whole number{unit}");
+                        let what = format!("what `{name}` leads to is not a whole number");
                         self.complain(&node.place, what, "it must hold digits alone");
                         return None;
                     }
                 }
             }
             other => {
-                let what = format!("`{name}` is not a whole number{unit}");
+                let of = if unit.is_empty() { "" } else { " of" };
+                let what = format!("`{name}` is not a whole number{of}{unit}");
                 let mend = match other {
                     Value::Text(text) => converted(name, text),
                     _ => None,
                 };
-                let mend = mend.map_or(format!("write a number{unit}, without a unit"), |n| {
-                    format!("write {n}: the unit is in the name")
-                });
+                let mend = match mend {
+                    None => format!("write a number{of}{unit}, in digits alone"),
+                    Some(number) if unit.is_empty() => format!("write {number}, without quotes"),
+                    Some(number) => format!("write {number}: the name has the unit"),
+                };
                 self.complain(&node.place, what, mend);
                 return None;
             }
@@ -389,12 +402,12 @@ impl Reader<'_> {
 /// The unit that a key's name ends with.
 fn unit(name: &str) -> &'static str {
     match name.rsplit('_').next() {
-        Some("s") => " of seconds",
-        Some("ms") => " of milliseconds",
-        Some("bytes") => " of bytes",
-        Some("days") => " of days",
-        Some("rows") => " of rows",
-        Some("percent") => " of percent",
+        Some("s") => " seconds",
+        Some("ms") => " milliseconds",
+        Some("bytes") => " bytes",
+        Some("days") => " days",
+        Some("rows") => " rows",
+        Some("percent") => " percent",
         _ => "",
     }
 }

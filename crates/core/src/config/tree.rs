@@ -67,7 +67,15 @@ pub(super) fn parse(text: &str) -> Result<Node, Problem> {
             let said = error.to_string();
             // The place is told by us.
             let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(what, _)| what);
-            Err(Problem::syntax(at, said))
+            Err(Problem::syntax(
+                at,
+                match error.without_snippet() {
+                    serde_saphyr::Error::MultipleDocuments { .. } => {
+                        "a second document begins here"
+                    }
+                    _ => said,
+                },
+            ))
         }
     }
 }

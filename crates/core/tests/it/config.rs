@@ -279,6 +279,8 @@ fn each_mistake_is_told_with_line_and_caret() {
             "a window shorter than the deadline",
             in_clickhouse("deduplication_window: 100, insert_deadline_s: 600"),
         ),
+        ("a wait shorter than the window allows", in_clickhouse("batch: { max_wait_ms: 1 }")),
+        ("an engine for everybody", in_clickhouse("listen: 0.0.0.0:8123")),
         (
             "a batch larger than memory",
             format!(

@@ -100,6 +100,10 @@ Examples:
   As a file says; flags stand above it:
     tailwater run -c tailwater.yaml --http 127.0.0.1:9464";
 
+const NOTHING_TO_RUN: &str = "\
+name a config file with `-c`, or give `--source` and one of `--collections`, `--databases` and \
+`--deployment`";
+
 /// The table of dead letters.
 const DEAD_LETTERS: &str = "tailwater_dead_letters";
 
@@ -120,13 +124,13 @@ impl Run {
             None if given.source.is_some() && given.scopes.is_some() => {
                 Ok(Config::of_flags(given)?)
             }
-            None => Cli::command()
-                .error(
-                    clap::error::ErrorKind::MissingRequiredArgument,
-                    "name a config file with `-c`, or give `--source` and one of \
-                     `--collections`, `--databases` and `--deployment`",
-                )
-                .exit(),
+            None => {
+                let mut command = Cli::command();
+                command.build();
+                let run = command.find_subcommand_mut("run").context("there is a command `run`")?;
+                let missing = clap::error::ErrorKind::MissingRequiredArgument;
+                run.error(missing, NOTHING_TO_RUN).exit()
+            }
         }
     }
 
@@ -264,5 +268,38 @@ fn parse_start(text: &str) -> Result<Start, String> {
                 .map(Start::At)
                 .map_err(|_| "MongoDB's time begins in 1970 and ends in 2106".to_owned())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_is_configured_counts_and_the_rest_is_as_the_code_has_it() {
+        let target = Target::Embedded { listen: ([127, 0, 0, 1], 0).into(), password: None };
+        let mut clickhouse = ClickHouse::at(target);
+        let usual = BatchLimits::default();
+        let batch = batch_limits(&clickhouse, &Limits::default());
+        assert_eq!(
+            (batch.max_rows, batch.max_bytes, batch.max_wait),
+            (usual.max_rows, usual.max_bytes, usual.max_wait)
+        );
+        assert_eq!(max_rejected(&clickhouse), MaxRejected::default());
+        // A small memory makes small batches.
+        let small = Limits { memory_bytes: 64 << 20, ..Limits::default() };
+        assert_eq!(batch_limits(&clickhouse, &small).max_bytes, 16 << 20);
+
+        let wait = Some(Duration::from_millis(5));
+        clickhouse.batch = Batch { max_rows: Some(3), max_bytes: Some(4), max_wait: wait };
+        clickhouse.max_rejected_rows = Some(7);
+        let batch = batch_limits(&clickhouse, &small);
+        assert_eq!(
+            (batch.max_rows, batch.max_bytes, batch.max_wait),
+            (3, 4, Duration::from_millis(5))
+        );
+        assert_eq!(max_rejected(&clickhouse), MaxRejected { percent: 10, rows: 7 });
     }
 }
