@@ -9,7 +9,7 @@ use memchr::memchr;
 
 /// How many documents and arrays may be nested, the outermost included.
 ///
-/// A mongod stores at most 181 levels (seen with 6.0), and a change event wraps them in a few more.
+/// A mongod stores at most 180 levels, and a change event wraps them in a few more.
 pub const MAX_DEPTH: usize = 250;
 
 /// Bytes that are not BSON.

@@ -199,8 +199,8 @@ impl Writer<'_> {
                 self.put(b"{\"$binary\":{\"base64\":\"");
                 base64(content, self.out);
                 self.put(b"\",\"subType\":\"");
-                if subtype == 2 && content.len() == bytes.len() {
-                    // Not what the same content with a sound length gives, and as good to readers.
+                if self.distinct && subtype == 2 && content.len() == bytes.len() {
+                    // Not what the same content with a right inner length gives.
                     self.out.push(b'2');
                 } else {
                     hex(&[subtype], self.out);

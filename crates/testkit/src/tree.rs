@@ -29,7 +29,28 @@ pub enum Node {
 
 /// String, code and symbol.
 const TEXTS: [u8; 3] = [0x02, 0x0d, 0x0e];
+/// The names of Extended JSON's wrappers, but `$code` with `$scope`.
+const WRAPPERS: [&str; 15] = [
+    "$binary",
+    "$code",
+    "$date",
+    "$dbPointer",
+    "$maxKey",
+    "$minKey",
+    "$numberDecimal",
+    "$numberDouble",
+    "$numberInt",
+    "$numberLong",
+    "$oid",
+    "$regularExpression",
+    "$symbol",
+    "$timestamp",
+    "$undefined",
+];
+const DOUBLE: u8 = 0x01;
+const BINARY: u8 = 0x05;
 const REGEX: u8 = 0x0b;
+const DECIMAL: u8 = 0x13;
 
 /// Reads a document.
 ///
@@ -180,29 +201,34 @@ pub fn get<'a>(fields: &'a [(Vec<u8>, Node)], name: &str) -> Option<&'a Node> {
     fields.iter().find(|(key, _)| key == name.as_bytes()).map(|(_, node)| node)
 }
 
-/// The same as far as canonical Extended JSON can say it: U+FFFD for what is not UTF-8, one NaN, and
-/// the sound form of an old binary whose inner length is wrong and of a decimal of too many digits.
+/// The same as far as canonical Extended JSON can say it: [`sound`], with U+FFFD for what is not
+/// UTF-8, and the right inner length of old binaries.
 pub fn lossy(fields: &[(Vec<u8>, Node)]) -> Fields {
-    fields.iter().map(|(name, node)| (lossy_text(name), lossy_node(node))).collect()
+    let text = |text: &[u8]| String::from_utf8_lossy(text).into_owned().into_bytes();
+    let said = |(name, node): &(Vec<u8>, Node)| (text(name), mapped(node, &text));
+    let mut fields: Fields = fields.iter().map(said).collect();
+    fields.iter_mut().for_each(|(_, node)| mend_binaries(node));
+    fields
 }
 
-fn lossy_text(text: &[u8]) -> Vec<u8> {
-    String::from_utf8_lossy(text).into_owned().into_bytes()
+/// The same with one NaN for all, and zero for a decimal of too many digits, which counts as that.
+pub fn sound(node: &Node) -> Node {
+    mapped(node, &<[u8]>::to_vec)
 }
 
-fn lossy_node(node: &Node) -> Node {
+fn mapped(node: &Node, text: &impl Fn(&[u8]) -> Vec<u8>) -> Node {
+    let all = |fields: &Fields| -> Fields {
+        fields.iter().map(|(name, node)| (text(name), mapped(node, text))).collect()
+    };
     match node {
-        Node::Document(fields) => Node::Document(lossy(fields)),
-        Node::Array(items) => Node::Array(items.iter().map(lossy_node).collect()),
-        Node::Text(kind, text) => Node::Text(*kind, lossy_text(text)),
-        Node::Scoped(code, scope) => Node::Scoped(lossy_text(code), lossy(scope)),
+        Node::Document(fields) => Node::Document(all(fields)),
+        Node::Array(items) => Node::Array(items.iter().map(|item| mapped(item, text)).collect()),
+        Node::Text(kind, content) => Node::Text(*kind, text(content)),
+        Node::Scoped(code, scope) => Node::Scoped(text(code), all(scope)),
         // Its two texts end with zeros, which are UTF-8.
-        Node::Scalar(REGEX, bytes) => Node::Scalar(REGEX, lossy_text(bytes)),
-        Node::Scalar(0x01, bytes) => Node::Scalar(0x01, one_nan(bytes)),
-        Node::Scalar(0x05, bytes) if bytes.get(4) == Some(&2) => {
-            Node::Scalar(0x05, sound_binary(bytes))
-        }
-        Node::Scalar(0x13, bytes) => Node::Scalar(0x13, sound_decimal(bytes)),
+        Node::Scalar(REGEX, bytes) => Node::Scalar(REGEX, text(bytes)),
+        Node::Scalar(DOUBLE, bytes) => Node::Scalar(DOUBLE, one_nan(bytes)),
+        Node::Scalar(DECIMAL, bytes) => Node::Scalar(DECIMAL, sound_decimal(bytes)),
         Node::Scalar(kind, bytes) => Node::Scalar(*kind, bytes.clone()),
     }
 }
@@ -214,16 +240,24 @@ fn one_nan(bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Length, subtype 2, inner length, content.
-fn sound_binary(bytes: &[u8]) -> Vec<u8> {
-    let mut content = &bytes[5..];
-    if take_length(&mut content).ok() == Some(content.len()) && bytes.len() >= 9 {
-        return bytes.to_vec();
+/// Puts the right inner length into old binaries where it is wrong.
+fn mend_binaries(node: &mut Node) {
+    match node {
+        Node::Document(fields) | Node::Scoped(_, fields) => {
+            fields.iter_mut().for_each(|(_, node)| mend_binaries(node));
+        }
+        Node::Array(items) => items.iter_mut().for_each(mend_binaries),
+        Node::Scalar(BINARY, bytes) if bytes[4] == 2 => {
+            let content = bytes[5..].to_vec();
+            let mut rest = content.as_slice();
+            if take_length(&mut rest).ok() != Some(rest.len()) || content.len() < 4 {
+                let length = u32::try_from(content.len()).unwrap_or_default();
+                let (outer, inner) = ((length + 4).to_le_bytes(), length.to_le_bytes());
+                *bytes = [&outer[..], &[2], &inner, &content].concat();
+            }
+        }
+        _ => {}
     }
-    let content = &bytes[5..];
-    let length = u32::try_from(content.len()).unwrap_or_default();
-    let lengths = [(length + 4).to_le_bytes(), length.to_le_bytes()];
-    [&lengths[0], &[2][..], &lengths[1], content].concat()
 }
 
 fn sound_decimal(bytes: &[u8]) -> Vec<u8> {
@@ -289,6 +323,26 @@ fn node(json: Json) -> anyhow::Result<Node> {
     })
 }
 
+/// Whether some document has the names of a wrapper: as Extended JSON nobody can tell it from what
+/// that stands for.
+pub fn has_wrapper(node: &Node) -> bool {
+    let within = |fields: &Fields| fields.iter().any(|(_, node)| has_wrapper(node));
+    match node {
+        Node::Document(fields) => {
+            let names: Vec<&[u8]> = fields.iter().map(|(name, _)| name.as_slice()).collect();
+            let wrapper = match names[..] {
+                [b"$code", b"$scope"] => true,
+                [name] => WRAPPERS.iter().any(|wrapper| wrapper.as_bytes() == name),
+                _ => false,
+            };
+            wrapper || within(fields)
+        }
+        Node::Array(items) => items.iter().any(has_wrapper),
+        Node::Scoped(_, scope) => within(scope),
+        Node::Text(..) | Node::Scalar(..) => false,
+    }
+}
+
 /// What a wrapper stands for, or the document that is none.
 fn wrapped(mut fields: Vec<(String, Json)>) -> anyhow::Result<Node> {
     let names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
@@ -313,11 +367,18 @@ fn wrapped(mut fields: Vec<(String, Json)>) -> anyhow::Result<Node> {
             }
             other => bail!("no regular expression: {other:.100?}"),
         },
-        [
-            "$binary" | "$date" | "$dbPointer" | "$maxKey" | "$minKey" | "$numberDecimal"
-            | "$numberDouble" | "$numberInt" | "$numberLong" | "$oid" | "$timestamp" | "$undefined",
-        ] => {
-            let value = Bson::try_from(Value::from(Json::Object(fields)))?;
+        [name] if WRAPPERS.contains(&name) => {
+            let mut json = Value::from(Json::Object(fields));
+            let one_digit = json["$binary"]["subType"] == "2";
+            if one_digit {
+                json["$binary"]["subType"] = "02".into();
+            }
+            let value = Bson::try_from(json)?;
+            if let (true, Bson::Binary(binary)) = (one_digit, &value) {
+                // An old binary without a right inner length.
+                let length = u32::try_from(binary.bytes.len())?.to_le_bytes();
+                return Ok(Node::Scalar(BINARY, [&length[..], &[2], &binary.bytes].concat()));
+            }
             let whole = doc! { "": value }.to_vec()?;
             // Length, type and the empty name before it, a zero behind it.
             Node::Scalar(whole[4], whole[6..whole.len() - 1].to_vec())
