@@ -3,6 +3,7 @@
 use tailwater_core::Result;
 use tailwater_core::event::ChangeEvent;
 use tailwater_core::rows::{Layout, Rows};
+use tailwater_pipeline::budget::Share;
 use tailwater_pipeline::{Part, Transform};
 
 use crate::tables::PartRows;
@@ -28,6 +29,11 @@ impl Transform for ToRows {
         let events = std::mem::take(&mut part.body);
         let first = part.range.map_or(part.next.seq, |range| range.first);
         let rows = Rows::encode(&self.layout, part.lane.clone(), part.epoch, first, events)?;
+        // Until now it was a guess what the rows would take.
+        if let Some(mut share) = part.held.drain(..).reduce(Share::and) {
+            share.resize(rows.bytes());
+            part.held.push(share);
+        }
         Ok(part.with_body(PartRows(rows)))
     }
 }

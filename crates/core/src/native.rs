@@ -62,6 +62,11 @@ pub struct Strings {
 }
 
 impl Strings {
+    /// A column with room for so many bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { data: Vec::with_capacity(bytes), rows: 0 }
+    }
+
     /// Appends a row.
     #[inline]
     pub fn push(&mut self, value: &[u8]) {

@@ -148,6 +148,16 @@ impl Rows {
         self.origin.dead_letter(layout, seq, event, why)
     }
 
+    /// What they hold in memory, the events included.
+    pub fn bytes(&self) -> usize {
+        let events = &self.origin.events;
+        let upsert = self.stretches.iter().flat_map(|stretch| &stretch.upsert);
+        let blocks = self.append.iter().chain(upsert.map(|(_, block)| block));
+        size_of::<ChangeEvent>() * events.len()
+            + self.origin.bytes()
+            + blocks.map(|block| block.bytes.len()).sum::<usize>()
+    }
+
     /// The events whose rows are older than that, and so may be gone from a table with a TTL.
     pub fn older_than(&self, time: Millis) -> BTreeSet<Seq> {
         let old = self.origin.numbered().filter(|(_, event)| event.ts() < time);
@@ -200,6 +210,10 @@ fn has_row(event: &ChangeEvent) -> bool {
 }
 
 impl Origin {
+    fn bytes(&self) -> usize {
+        self.events.iter().map(|event| event.bytes().len()).sum()
+    }
+
     fn numbered(&self) -> impl Iterator<Item = (Seq, &ChangeEvent)> {
         (0..).map(|index| self.first.plus(index)).zip(&self.events)
     }
@@ -373,7 +387,9 @@ impl Records {
             doc_id: Strings::default(),
             op: Strings::default(),
             version: Numbers::default(),
-            raw: Strings::default(),
+            // Text takes about twice as much. What is not used costs nothing, but growing by doubling
+            // would hold the column three times.
+            raw: Strings::with_capacity(2 * origin.bytes()),
             superseded: Numbers::default(),
             topic: Strings::default(),
             partition: Numbers::default(),
