@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use rand::rngs::StdRng;
@@ -17,6 +17,9 @@ use crate::workload::{self, Ddl, Tally, Workload};
 
 /// How long a settling product may take.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long a product that nobody kills may take to bring a change, on the slowest machine.
+const PROGRESS_DEADLINE: Duration = Duration::from_secs(120);
 
 /// What to kill, and how often.
 #[derive(Debug, Clone)]
@@ -160,11 +163,14 @@ async fn kill_and_judge(
     let mut report = Report::default();
     let load = Workload::start(&rig.client, &plan.workload())?;
     let mut engine_killed = false;
+    let mut most = 0;
 
     for number in 1..=plan.kills {
         // Some kills fall into the start and its recovery, most into the work.
-        let most = if random.random_ratio(1, 3) { 500 } else { 3000 };
-        tokio::time::sleep(Duration::from_millis(random.random_range(0..most))).await;
+        if !random.random_ratio(1, 3) {
+            wait_for_more(rig, &mut most, &mut engine_killed, &mut report).await?;
+        }
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..1000))).await;
         revive(rig, &mut engine_killed, &mut report)?;
 
         let victim = match random.random_range(0..20) {
@@ -227,6 +233,26 @@ async fn kill_and_judge(
     report.read_back = read_back.clone().count();
     report.already_there = read_back.filter(|line| line.contains("missing=0")).count();
     Ok(report)
+}
+
+/// Waits until more changes have arrived than ever before.
+async fn wait_for_more(
+    rig: &mut Rig,
+    most: &mut u64,
+    engine_killed: &mut bool,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let started = Instant::now();
+    loop {
+        let keys = rig.checker.keys().await;
+        if keys > *most {
+            *most = keys;
+            return Ok(());
+        }
+        revive(rig, engine_killed, report)?;
+        ensure!(started.elapsed() < PROGRESS_DEADLINE, "no change beyond {keys} arrives");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Starts `run` again if it has ended, which it may only because its engine was killed.
