@@ -3,7 +3,8 @@
 use stateright::{Model, Property};
 
 use crate::state::{
-    Answer, Checkpoint, Faults, Insert, LIFE, Lane, OFFSETS, Phase, Stage, State, Worker, rows,
+    Answer, Checkpoint, DEADLINE, Faults, Insert, LIFE, Lane, OFFSETS, Phase, Stage, State, Worker,
+    rows,
 };
 use crate::worker::ENDLESS;
 
@@ -90,7 +91,8 @@ impl Lane {
             let views = inserts().filter(|(_, insert)| insert.stage == Stage::View);
             actions.extend(views.map(|(at, _)| Action::FailView(at)));
         }
-        // Whoever restores a checkpoint, or alters a table, takes longer than a request lives.
+        // Whoever restores a checkpoint, or alters a table, takes longer than a request lives, and
+        // than a declaration lasts.
         if restores > 0 && state.worker.phase == Phase::Down && state.inserts.is_empty() {
             actions.extend((0..state.copies.len()).map(Action::Restore));
         }
@@ -138,9 +140,8 @@ impl Model for Lane {
             events: [0; OFFSETS],
             view: [0; OFFSETS],
             dead_letters: [0; OFFSETS],
-            written: [0; OFFSETS],
-            gap: false,
-            declarations: 0,
+            old: 0,
+            gap: 0,
             declared: 0,
             refused: self.refused,
             left: self.faults,
@@ -171,9 +172,14 @@ impl Model for Lane {
             Action::Gust => state.gust(self),
             Action::Restore(at) => {
                 state.stored = state.copies[at];
-                state.copies = Vec::new();
+                if let Some(intent) = &mut state.stored.pending {
+                    intent.age = DEADLINE + 1;
+                }
+                if state.left.restores == 0 {
+                    state.copies = Vec::new();
+                }
                 // A view that got what the table lost: nobody can see it any more.
-                state.gap = true;
+                state.gap = rows(0, self.events - 1);
             }
             Action::Mend => state.refused = None,
         }
@@ -187,16 +193,14 @@ impl Model for Lane {
             Property::always(ONCE, |lane: &Lane, state: &State| {
                 lane.offsets().all(|at| state.events[at] <= 1 && state.dead_letters[at] <= 1)
             }),
-            Property::always(VIEW_ONCE, |lane: &Lane, state: &State| {
-                state.gap || lane.offsets().all(|at| state.view[at] <= 1)
+            Property::always(VIEW_ONCE, |_: &Lane, state: &State| {
+                state.done().all(|at| state.has_gap(at) || state.view[at] <= 1)
             }),
             Property::always(DONE_IS_THERE, |_: &Lane, state: &State| {
-                (0..usize::from(state.worker.next.max(state.stored.next)))
-                    .all(|at| state.events[at] + state.dead_letters[at] > 0)
+                state.done().all(|at| state.events[at] + state.dead_letters[at] > 0)
             }),
             Property::always(DONE_IS_IN_VIEW, |_: &Lane, state: &State| {
-                let done = 0..usize::from(state.worker.next.max(state.stored.next));
-                state.gap || done.into_iter().all(|at| state.view[at] >= state.events[at])
+                state.done().all(|at| state.has_gap(at) || state.view[at] >= state.events[at])
             }),
             Property::always(ROW_OR_DEAD_LETTER, |lane: &Lane, state: &State| {
                 lane.offsets().all(|at| state.events[at] == 0 || state.dead_letters[at] == 0)
@@ -214,9 +218,20 @@ impl Model for Lane {
                 let mut actions = Vec::new();
                 lane.progress(state, &mut actions);
                 let done = state.worker.phase == Phase::Done && state.stored.next == lane.events;
-                state.worker.repairs < ENDLESS && (done || !actions.is_empty())
+                state.worker.round < ENDLESS && (done || !actions.is_empty())
             }),
         ]
+    }
+}
+
+impl State {
+    /// The offsets that the lane has passed.
+    fn done(&self) -> std::ops::Range<usize> {
+        0..usize::from(self.worker.next.max(self.stored.next))
+    }
+
+    fn has_gap(&self, at: usize) -> bool {
+        self.gap >> at & 1 == 1
     }
 }
 

@@ -2,8 +2,8 @@
 //! then it goes to the view, which keeps tokens of its own.
 
 use crate::state::{
-    Answer, Insert, Kept, LIFE, Lane, Log, OFFSETS, Offset, Rows, Stage, State, Table, Token,
-    WINDOW,
+    Answer, Block, DEADLINE, Insert, Kept, LIFE, Lane, Log, OFFSETS, Offset, Rows, Stage, State,
+    Table, Token,
 };
 
 /// Table partitions: an event's is its offset, modulo this.
@@ -21,6 +21,12 @@ fn count(counts: &mut [u8; OFFSETS], rows: Rows) {
             *count = (*count + 1).min(2);
         }
     }
+}
+
+/// The offsets that have a row.
+pub(crate) fn there(counts: &[u8; OFFSETS]) -> Rows {
+    let counts = counts.iter().enumerate();
+    counts.fold(0, |there, (offset, count)| if *count > 0 { there | 1 << offset } else { there })
 }
 
 /// The next step of a block that is done with everything before `partition`.
@@ -56,14 +62,18 @@ impl State {
         new
     }
 
+    fn refuses(&self, block: Block) -> bool {
+        let refused = self.refused.map_or(0, |offset| 1 << offset);
+        block.table == Table::Events && block.rows & refused != 0
+    }
+
     /// One step of the server with one request.
     pub(crate) fn serve(&mut self, lane: &Lane, at: usize) {
         let insert = self.inserts[at];
         let block = insert.block;
         let stage = match insert.stage {
             Stage::Sent => {
-                let refused = self.refused.map_or(0, |offset| 1 << offset);
-                if block.table == Table::Events && block.rows & refused != 0 {
+                if !lane.by_view && self.refuses(block) {
                     return self.end(at, Answer::Refused);
                 }
                 from(&insert, 0)
@@ -82,12 +92,22 @@ impl State {
             Stage::Part(partition) => {
                 let rows = in_partition(block.rows, partition);
                 match block.table {
-                    Table::Events => count(&mut self.events, rows),
+                    Table::Events => {
+                        count(&mut self.events, rows);
+                        let number = (Log::Events(partition), block.token);
+                        let young = |kept: &Kept| (kept.log, kept.token) == number && kept.age == 0;
+                        if !self.kept.iter().any(young) {
+                            self.old |= rows;
+                        }
+                    }
                     Table::DeadLetters => count(&mut self.dead_letters, rows),
                 }
                 from(&insert, partition + 1)
             }
             Stage::View => {
+                if lane.by_view && self.refuses(block) {
+                    return self.end(at, Answer::Refused);
+                }
                 if block.table == Table::Events && self.keep(lane, Log::View, block.token) {
                     count(&mut self.view, block.rows);
                 }
@@ -104,23 +124,16 @@ impl State {
 
     /// Other lanes insert: the oldest tokens are forgotten, the oldest requests die.
     pub(crate) fn gust(&mut self, lane: &Lane) {
-        let older = |age: &mut u8| *age = (*age + 1).min(WINDOW + 1);
-        self.kept.iter_mut().for_each(|kept| older(&mut kept.age));
-        self.kept.retain(|kept| kept.age <= WINDOW);
-        self.inserts.iter_mut().for_each(|insert| older(&mut insert.age));
+        self.kept.iter_mut().for_each(|kept| kept.age += 1);
+        self.kept.retain(|kept| kept.age <= lane.window);
+        self.inserts.iter_mut().for_each(|insert| insert.age += 1);
         self.lose(|insert| insert.age > LIFE);
         let intents = [&mut self.worker.pending, &mut self.stored.pending].into_iter();
         let copies = self.copies.iter_mut().map(|copy| &mut copy.pending);
         for intent in intents.chain(copies).flatten() {
-            older(&mut intent.age);
+            intent.age = (intent.age + 1).min(DEADLINE + 1);
         }
-        if !lane.rules.new_tokens_after_deadline {
-            for (written, count) in self.written.iter_mut().zip(self.events) {
-                if count > 0 {
-                    older(written);
-                }
-            }
-        }
+        self.old = there(&self.events);
     }
 
     /// An insert of the Range runs on the server.

@@ -19,81 +19,80 @@ pub(crate) const DEADLINE: u8 = 1;
 /// A request lives, in the network and on the server, until this many gusts have begun since.
 pub(crate) const LIFE: u8 = 1;
 
-/// A token is remembered until more gusts than this have begun since.
-pub(crate) const WINDOW: u8 = 2;
-
 /// The rules of the protocol; each can be broken on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rules {
     /// A Range is stored before its block is sent.
-    pub(crate) declare_before_send: bool,
-    /// A recovery looks which rows are there before it writes.
-    pub(crate) read_back: bool,
+    pub(crate) declared_before_sent: bool,
     /// Blocks carry a deduplication token.
     pub(crate) tokens: bool,
-    /// A token names the declaration, so that no other one ever uses it.
-    pub(crate) token_names_declaration: bool,
-    /// An attempt begins with the declaration's first token, not with `T~1`.
-    pub(crate) first_token_first: bool,
+    /// In a finishing only a read-back ends the Range, never an OK.
+    pub(crate) only_a_read_back_is_proof: bool,
+    /// The first Range behind a claimed checkpoint is finished, whatever the server answers.
+    pub(crate) first_after_claim_is_proven: bool,
+    /// Every finishing begins with T, not with `T~1`.
+    pub(crate) walks_from_t: bool,
+    /// A finishing sends what is missing, not the whole Range.
+    pub(crate) only_what_is_missing: bool,
+    /// Each round has tokens of its own.
+    pub(crate) rounds_have_tokens: bool,
     /// A look waits until no insert of the Range runs.
     pub(crate) quiesce: bool,
-    /// Every look waits, not only the first one of a recovery.
-    pub(crate) quiesce_every_look: bool,
+    /// Every look waits, not only the first one of a finishing.
+    pub(crate) quiesce_before_each_look: bool,
     /// A block is sent only within the deadline of its declaration.
     pub(crate) deadline: bool,
     /// A checkpoint that is older than the table is noticed, and what it repeats is read back.
-    pub(crate) guard_stale: bool,
-    /// In a recovery only a look ends the Range, never an OK.
-    pub(crate) next_after_proof: bool,
-    /// A repair has a token of its own.
-    pub(crate) repair_token_distinct: bool,
-    /// Past its deadline, a Range is declared anew with new tokens; its old ones are never sent
-    /// again.
-    pub(crate) new_tokens_after_deadline: bool,
-    /// New tokens are used only when no request under the old ones can be alive.
+    pub(crate) guard: bool,
+    /// A Range becomes foreign before anything but its whole block under T is sent.
+    pub(crate) foreign_before_other_blocks: bool,
+    /// That a Range is foreign is stored.
+    pub(crate) foreign_is_stored: bool,
+    /// Nothing but the whole block under T is sent while an unanswered request may be alive.
     pub(crate) outlive_requests: bool,
-    /// It is stored that a Range was declared under guard.
-    pub(crate) guard_is_stored: bool,
-    /// It is stored that a Range is cut, before a half of it is sent.
-    pub(crate) cut_is_stored: bool,
-    /// A Range that was cut goes on with new tokens after a failure.
-    pub(crate) new_tokens_after_cut: bool,
-    /// A recovery sends the whole block again for the views.
-    pub(crate) view_resend: bool,
-    /// What a view may have missed or seen twice is recorded as a gap.
-    pub(crate) view_gap: bool,
     /// A block is cut along the tree over the declared Range, whatever is left of it.
-    pub(crate) dead_letter_same_tree: bool,
-    /// The cuts of a repair, and their dead letters, have the repair's token.
-    pub(crate) cut_keeps_repair: bool,
+    pub(crate) one_tree: bool,
+    /// After every refusal it is read back what is there.
+    pub(crate) read_back_after_refusal: bool,
     /// A look counts a dead letter as there.
-    pub(crate) dead_letter_read_back: bool,
+    pub(crate) dead_letters_are_read_back: bool,
+    /// A finishing sends the whole block again for the views.
+    pub(crate) fill_views: bool,
+    /// Not when rows came in anything but the whole block under T.
+    pub(crate) fill_unless_foreign: bool,
+    /// Not when the server may have forgotten T.
+    pub(crate) fill_while_remembered: bool,
+    /// Not when the declaration was past its deadline when the lane was claimed.
+    pub(crate) fill_unless_old: bool,
+    /// Views that cannot be filled are recorded as a gap.
+    pub(crate) gap_record: bool,
 }
 
 impl Rules {
     /// The protocol as it is meant.
     pub(crate) const ALL: Self = Self {
-        declare_before_send: true,
-        read_back: true,
+        declared_before_sent: true,
         tokens: true,
-        token_names_declaration: true,
-        first_token_first: true,
+        only_a_read_back_is_proof: true,
+        first_after_claim_is_proven: true,
+        walks_from_t: true,
+        only_what_is_missing: true,
+        rounds_have_tokens: true,
         quiesce: true,
-        quiesce_every_look: true,
+        quiesce_before_each_look: true,
         deadline: true,
-        guard_stale: true,
-        next_after_proof: true,
-        repair_token_distinct: true,
-        new_tokens_after_deadline: true,
+        guard: true,
+        foreign_before_other_blocks: true,
+        foreign_is_stored: true,
         outlive_requests: true,
-        guard_is_stored: true,
-        cut_is_stored: true,
-        new_tokens_after_cut: true,
-        view_resend: true,
-        view_gap: true,
-        dead_letter_same_tree: true,
-        cut_keeps_repair: true,
-        dead_letter_read_back: true,
+        one_tree: true,
+        read_back_after_refusal: true,
+        dead_letters_are_read_back: true,
+        fill_views: true,
+        fill_unless_foreign: true,
+        fill_while_remembered: true,
+        fill_unless_old: true,
+        gap_record: true,
     };
 }
 
@@ -124,24 +123,26 @@ pub(crate) struct Faults {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lane {
     pub(crate) rules: Rules,
+    /// A token is remembered until more gusts than this have begun since.
+    pub(crate) window: u8,
     /// How many events there are.
     pub(crate) events: u8,
     /// The sizes that a Range may have.
     pub(crate) cuts: &'static [u8],
     /// The row that the server refuses.
     pub(crate) refused: Option<Offset>,
+    /// It is the view that refuses it, after the table took it.
+    pub(crate) by_view: bool,
     pub(crate) faults: Faults,
 }
 
-/// A token: a Range, how often it was repaired, and where in the tree of cuts.
+/// A token: a Range, the round of its finishing, and where in the tree of cuts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Token {
     pub(crate) first: Offset,
     pub(crate) last: Offset,
-    /// Which declaration it belongs to.
-    pub(crate) declaration: u8,
     /// `T~n`; 0 is T.
-    pub(crate) repair: u8,
+    pub(crate) round: u8,
     /// 1 is the whole Range; each cut appends a bit.
     pub(crate) path: u8,
 }
@@ -164,6 +165,20 @@ impl Token {
 
     pub(crate) fn half(self, bit: u8) -> Self {
         Self { path: self.path << 1 | bit, ..self }
+    }
+}
+
+/// A node of the tree of cuts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Cut {
+    pub(crate) token: Token,
+    pub(crate) first: Offset,
+    pub(crate) last: Offset,
+}
+
+impl Cut {
+    pub(crate) fn rows(self) -> Rows {
+        rows(self.first, self.last)
     }
 }
 
@@ -206,8 +221,6 @@ pub(crate) struct Insert {
     pub(crate) stage: Stage,
     /// Gusts since it was sent.
     pub(crate) age: u8,
-    /// It was sent within the deadline.
-    pub(crate) in_time: bool,
     /// The worker waits for the answer.
     pub(crate) awaited: bool,
 }
@@ -235,27 +248,20 @@ pub(crate) struct Kept {
 pub(crate) struct Intent {
     pub(crate) first: Offset,
     pub(crate) last: Offset,
-    /// Numbers the declarations.
-    pub(crate) declaration: u8,
-    /// Gusts since it was declared, with these tokens.
+    /// Gusts since it was declared.
     pub(crate) age: u8,
-    /// It was declared under guard.
-    pub(crate) guarded: bool,
-    /// It was declared before, with other tokens.
-    pub(crate) anew: bool,
-    /// A half of it may have been sent with these tokens.
-    pub(crate) cut: bool,
+    /// Some of its rows may come, or have come, in other blocks than the whole one under T.
+    pub(crate) foreign: bool,
 }
 
 impl Intent {
     pub(crate) fn token(self) -> Token {
-        Token {
-            first: self.first,
-            last: self.last,
-            declaration: self.declaration,
-            repair: 0,
-            path: 1,
-        }
+        Token { first: self.first, last: self.last, round: 0, path: 1 }
+    }
+
+    /// The root of the tree of cuts.
+    pub(crate) fn root(self, token: Token) -> Cut {
+        Cut { token, first: self.first, last: self.last }
     }
 
     pub(crate) fn rows(self) -> Rows {
@@ -281,12 +287,16 @@ pub(crate) enum Phase {
     Send,
     /// For the answer to `sending`.
     Wait,
-    /// An attempt failed: the Range is declared again.
+    /// A finishing begins: the Range is declared again.
     Redeclare,
+    /// The Range becomes foreign.
+    SetForeign,
     /// Waits until none of the Range's inserts runs.
     Quiesce,
     /// Reads back.
     Look,
+    /// Goes on taking a refused block apart.
+    Cut,
     /// Everything is delivered and stored.
     Done,
 }
@@ -299,22 +309,46 @@ pub(crate) enum Answer {
     Error,
 }
 
+/// Why a block is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) enum Purpose {
+    /// The first write of a Range.
+    #[default]
+    Write,
+    /// A round of a finishing.
+    Finish,
+    /// A half of a refused block, or a dead letter.
+    Cut,
+    /// The whole block again, for the views.
+    Fill,
+}
+
 /// What dies with the process.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Worker {
     pub(crate) phase: Phase,
     pub(crate) next: Offset,
-    /// Ranges that begin below it are read back before they are written.
+    /// Ranges that begin below it may have rows that came in Ranges of other bounds.
     pub(crate) guard: Offset,
+    /// Ranges that begin below it are proven.
+    pub(crate) prove: Offset,
     pub(crate) pending: Option<Intent>,
-    /// The Range is being recovered, not written for the first time.
-    pub(crate) recovering: bool,
-    /// T was sent in this attempt.
-    pub(crate) first_sent: bool,
-    pub(crate) repairs: u8,
+    /// What is pending was declared long before the lane was claimed.
+    pub(crate) old: bool,
+    pub(crate) round: u8,
+    /// The round that goes on sends the whole block, and nothing of the Range was sent before.
+    pub(crate) in_one_block: bool,
+    pub(crate) purpose: Purpose,
     pub(crate) sending: Option<Block>,
-    /// Halves of refused blocks, to be sent.
-    pub(crate) halves: Vec<Block>,
+    /// What the last look saw.
+    pub(crate) missing: Rows,
+    pub(crate) dead: Rows,
+    /// Halves of a refused block, to be sent.
+    pub(crate) halves: Vec<Cut>,
+    /// The half that is sent.
+    pub(crate) cut: Option<Cut>,
+    /// What is to be cut: what the server refused, or what only holds a dead letter.
+    pub(crate) refused: Vec<(Cut, bool)>,
     pub(crate) answer: Option<Answer>,
 }
 
@@ -331,12 +365,10 @@ pub(crate) struct State {
     pub(crate) events: [u8; OFFSETS],
     pub(crate) view: [u8; OFFSETS],
     pub(crate) dead_letters: [u8; OFFSETS],
-    /// Gusts since the first row of an event was written; 0 where nobody asks.
-    pub(crate) written: [u8; OFFSETS],
-    /// A gap record says that the view may be wrong.
-    pub(crate) gap: bool,
-    /// How many declarations there were.
-    pub(crate) declarations: u8,
+    /// Events whose rows came in blocks that are older than the last gust.
+    pub(crate) old: Rows,
+    /// Events of which a gap record says that the view may be wrong.
+    pub(crate) gap: Rows,
     /// Everything below was declared at some time.
     pub(crate) declared: Offset,
     pub(crate) refused: Option<Offset>,

@@ -1,12 +1,13 @@
 //! The worker: `write_ahead.rs`, one step at a time. Between any two steps it may be killed, or
 //! stopped for as long as it takes.
 
+use crate::server::there;
 use crate::state::{
-    Answer, Block, Checkpoint, DEADLINE, Insert, Intent, Lane, Offset, Phase, Rows, Stage, State,
-    Table, Token, WINDOW, Worker, rows,
+    Answer, Block, Checkpoint, Cut, DEADLINE, Insert, Intent, Lane, Offset, Phase, Purpose, Rows,
+    Stage, State, Table, Token, Worker,
 };
 
-/// More repairs than the faults can call for: the recovery does not end.
+/// More rounds than the faults can call for: the finishing does not end.
 pub(crate) const ENDLESS: u8 = 5;
 
 impl State {
@@ -35,41 +36,41 @@ impl State {
             Phase::Send => self.send(lane),
             Phase::Wait => self.take_answer(lane),
             Phase::Redeclare => self.redeclare(lane),
+            Phase::SetForeign => self.set_foreign(lane),
             Phase::Quiesce => self.worker.phase = Phase::Look,
             Phase::Look => self.look(lane),
+            Phase::Cut => self.cut(lane),
             Phase::Done => {}
         }
     }
 
-    fn there(&self, lane: &Lane) -> Rows {
-        (0..lane.events).fold(0, |there, offset| {
-            let at = usize::from(offset);
-            let dead = lane.rules.dead_letter_read_back && self.dead_letters[at] > 0;
-            if self.events[at] > 0 || dead { there | 1 << offset } else { there }
-        })
+    /// What a look sees: rows, and dead letters.
+    fn see(&self, lane: &Lane) -> (Rows, Rows) {
+        let dead =
+            if lane.rules.dead_letters_are_read_back { there(&self.dead_letters) } else { 0 };
+        (there(&self.events), dead)
     }
 
     fn start(&mut self, lane: &Lane) {
         let Checkpoint { next, mut pending } = self.stored;
+        let expected = pending.map_or(next, |intent| intent.last + 1);
+        let (rows, dead) = self.see(lane);
+        let seen = (8 - (rows | dead).leading_zeros()) as Offset;
+        let guard = if lane.rules.guard && seen > expected { seen } else { 0 };
         if let Some(intent) = &mut pending {
-            intent.guarded &= lane.rules.guard_is_stored;
-            intent.cut &= lane.rules.cut_is_stored;
+            intent.foreign &= lane.rules.foreign_is_stored;
         }
-        self.worker = Worker { phase: Phase::Idle, next, pending, ..Worker::default() };
-        let done = pending.map_or(next, |intent| intent.last + 1);
-        let seen = (8 - self.there(lane).leading_zeros()) as Offset;
-        if lane.rules.guard_stale && seen > done {
-            self.worker.guard = seen;
-        }
-        if pending.is_some() {
-            self.worker.phase = Phase::Redeclare;
-        }
+        let first = lane.rules.first_after_claim_is_proven;
+        let prove = if first { guard.max(expected) + 1 } else { guard };
+        let phase = if pending.is_some() { Phase::Redeclare } else { Phase::Idle };
+        let old = pending.is_some_and(|intent| intent.age > DEADLINE);
+        self.worker = Worker { phase, next, guard, prove, pending, old, ..Worker::default() };
     }
 
     /// Stores the checkpoint as it is in memory, with a Range or without.
     fn store(&mut self, lane: &Lane, pending: Option<Intent>) {
         self.worker.pending = pending;
-        let stored = pending.filter(|_| lane.rules.declare_before_send);
+        let stored = pending.filter(|_| lane.rules.declared_before_sent);
         self.stored = Checkpoint { next: self.worker.next, pending: stored };
         if let Some(intent) = stored {
             self.declared = self.declared.max(intent.last + 1);
@@ -81,60 +82,59 @@ impl State {
 
     fn declare(&mut self, lane: &Lane, cut: u8) {
         let first = self.worker.next;
-        let guarded = first < self.worker.guard;
-        self.declarations += 1;
-        let intent = Intent {
-            first,
-            last: first + cut - 1,
-            declaration: if lane.rules.token_names_declaration { self.declarations } else { 0 },
-            age: 0,
-            guarded,
-            anew: false,
-            cut: false,
-        };
+        let foreign = first < self.worker.guard;
+        let intent = Intent { first, last: first + cut - 1, age: 0, foreign };
         self.store(lane, Some(intent));
-        self.worker.recovering = guarded;
-        self.worker.first_sent = false;
-        self.worker.repairs = 0;
-        if guarded {
-            self.worker.phase = Phase::Quiesce;
+        if first < self.worker.prove {
+            self.worker.in_one_block = true;
+            self.worker.phase = Phase::Redeclare;
         } else {
-            self.send_block(Table::Events, intent.token(), intent.rows());
+            self.send_block(Purpose::Write, Table::Events, intent.token(), intent.rows());
         }
     }
 
+    /// A finishing begins.
     fn redeclare(&mut self, lane: &Lane) {
         let Some(mut intent) = self.worker.pending else { return };
-        if !lane.rules.new_tokens_after_deadline {
-            intent.age = 0;
-        } else if intent.age > DEADLINE || intent.cut && lane.rules.new_tokens_after_cut {
-            if lane.rules.outlive_requests {
-                // The worker waits for as long as a request of the old declaration may live.
-                self.lose(|insert| insert.stage == Stage::Sent && insert.in_time);
-            }
-            self.declarations += 1;
-            let declaration = if lane.rules.token_names_declaration {
-                self.declarations
-            } else {
-                intent.declaration + 1
-            };
-            intent = Intent { declaration, age: 0, anew: true, cut: false, ..intent };
-        }
+        intent.age = 0;
         self.store(lane, Some(intent));
-        self.worker.recovering = true;
-        self.worker.first_sent = false;
-        self.worker.repairs = 0;
+        self.worker.round = u8::from(!lane.rules.walks_from_t);
+        if intent.foreign {
+            self.outlive(lane);
+        }
         self.worker.phase = Phase::Quiesce;
     }
 
-    fn send_block(&mut self, table: Table, token: Token, rows: Rows) {
+    /// The worker waits until no unanswered request can be alive, but on the server.
+    fn outlive(&mut self, lane: &Lane) {
+        if lane.rules.outlive_requests {
+            self.lose(|insert| insert.stage == Stage::Sent);
+        }
+    }
+
+    /// From here on other blocks are sent than the whole one under T.
+    fn set_foreign(&mut self, lane: &Lane) {
+        let Some(mut intent) = self.worker.pending else { return };
+        intent.foreign = true;
+        self.store(lane, Some(intent));
+        self.outlive(lane);
+        self.worker.phase = self.again(lane);
+    }
+
+    fn send_block(&mut self, purpose: Purpose, table: Table, token: Token, rows: Rows) {
+        self.worker.purpose = purpose;
         self.worker.sending = Some(Block { table, token, rows });
         self.worker.phase = Phase::Send;
     }
 
     fn fail(&mut self) {
         self.worker.sending = None;
+        self.worker.in_one_block = false;
         self.worker.halves.clear();
+        self.worker.refused.clear();
+        self.worker.cut = None;
+        self.worker.missing = 0;
+        self.worker.dead = 0;
         self.worker.phase = Phase::Redeclare;
     }
 
@@ -145,109 +145,151 @@ impl State {
         if lane.rules.deadline && intent.age > DEADLINE {
             return self.fail();
         }
-        let in_time = intent.age <= DEADLINE;
-        self.inserts.push(Insert { block, stage: Stage::Sent, age: 0, in_time, awaited: true });
+        self.inserts.push(Insert { block, stage: Stage::Sent, age: 0, awaited: true });
         self.worker.phase = Phase::Wait;
     }
 
     fn take_answer(&mut self, lane: &Lane) {
-        match self.worker.answer.take() {
-            Some(Answer::Ok) => self.next_half(lane),
-            Some(Answer::Refused) => self.bisect(lane),
-            Some(Answer::Error) | None => self.fail(),
-        }
-    }
-
-    fn next_half(&mut self, lane: &Lane) {
-        self.worker.sending = None;
-        if let Some(half) = self.worker.halves.pop() {
-            self.send_block(half.table, half.token, half.rows);
-        } else if self.worker.recovering && lane.rules.next_after_proof && lane.rules.read_back {
-            let again = lane.rules.quiesce_every_look;
-            self.worker.phase = if again { Phase::Quiesce } else { Phase::Look };
-        } else {
-            self.advance();
-        }
-    }
-
-    fn bisect(&mut self, lane: &Lane) {
-        let (Some(block), Some(mut intent)) = (self.worker.sending.take(), self.worker.pending)
-        else {
-            return;
-        };
-        if !intent.cut {
-            intent.cut = true;
-            self.store(lane, Some(intent));
-        }
-        let mut block = block;
-        if !lane.rules.cut_keeps_repair {
-            block.token.repair = 0;
-        }
-        let (first, last) = if lane.rules.dead_letter_same_tree {
-            block.token.span()
-        } else {
-            let first = block.rows.trailing_zeros() as Offset;
-            (first, (7 - block.rows.leading_zeros()) as Offset)
-        };
-        if first == last {
-            self.worker.halves.push(Block { table: Table::DeadLetters, ..block });
-        } else {
-            let middle = first + (last - first) / 2;
-            for (bit, half) in [(1, rows(middle + 1, last)), (0, rows(first, middle))] {
-                if block.rows & half != 0 {
-                    let token = block.token.half(bit);
-                    self.worker.halves.push(Block { token, rows: block.rows & half, ..block });
+        let Some(intent) = self.worker.pending else { return };
+        let sent = self.worker.sending.take();
+        match (self.worker.answer.take(), self.worker.purpose) {
+            (Some(Answer::Error) | None, _) | (Some(Answer::Refused), Purpose::Write) => {
+                self.fail()
+            }
+            (Some(Answer::Ok), Purpose::Write | Purpose::Fill) => self.advance(),
+            (Some(Answer::Ok), Purpose::Finish) => self.next_round(lane),
+            (Some(Answer::Ok), Purpose::Cut) => self.go_on_cutting(),
+            (Some(Answer::Refused), Purpose::Fill) => {
+                self.record_gap(lane, intent);
+                self.advance();
+            }
+            (Some(Answer::Refused), Purpose::Finish) => {
+                self.worker.in_one_block = false;
+                if lane.rules.foreign_before_other_blocks && !intent.foreign {
+                    self.worker.phase = Phase::SetForeign;
+                    return;
                 }
+                self.store(lane, Some(Intent { foreign: true, ..intent }));
+                self.worker.refused.extend(sent.map(|block| (intent.root(block.token), true)));
+                self.worker.phase = Phase::Cut;
+            }
+            (Some(Answer::Refused), Purpose::Cut) => {
+                self.worker.refused.extend(self.worker.cut.map(|cut| (cut, true)));
+                self.go_on_cutting();
             }
         }
-        self.next_half(lane);
     }
 
-    /// T, where it was kept at all, is surely still remembered when the block that goes next is
-    /// written.
-    fn first_token_holds(&self, lane: &Lane, intent: Intent, missing: Rows) -> bool {
-        let alone = !(intent.guarded || intent.anew || intent.cut);
-        if lane.rules.new_tokens_after_deadline {
-            return alone;
+    fn go_on_cutting(&mut self) {
+        self.worker.cut = None;
+        self.worker.phase = Phase::Cut;
+    }
+
+    fn next_round(&mut self, lane: &Lane) {
+        self.worker.missing = 0;
+        self.worker.dead = 0;
+        if !lane.rules.only_a_read_back_is_proof {
+            return self.advance();
         }
-        let there = (intent.first..=intent.last).filter(|offset| missing & 1 << offset == 0);
-        let age = there.map(|offset| self.written[usize::from(offset)]).max().unwrap_or(0);
-        alone && age <= WINDOW
+        self.worker.round = (self.worker.round + 1).min(ENDLESS);
+        self.worker.phase = self.again(lane);
+    }
+
+    /// Towards a look that is not the first one of a finishing.
+    fn again(&self, lane: &Lane) -> Phase {
+        if lane.rules.quiesce_before_each_look { Phase::Quiesce } else { Phase::Look }
     }
 
     fn look(&mut self, lane: &Lane) {
         let Some(intent) = self.worker.pending else { return };
-        let all = intent.rows();
-        let missing = if lane.rules.read_back { all & !self.there(lane) } else { all };
-        let holds = self.first_token_holds(lane, intent, missing);
-        if missing == 0 && (self.worker.first_sent || !lane.rules.view_resend) {
-            return self.advance();
+        let (rules, all, round) = (lane.rules, intent.rows(), self.worker.round);
+        let (rows, dead) = self.see(lane);
+        let (missing, dead) = (all & !(rows | dead), all & dead);
+        if missing == 0 {
+            return self.fill_views(lane, intent, dead);
         }
-        // A view may have got rows that the table lost, and is not asked.
-        self.gap |= lane.rules.view_gap && (!holds || self.worker.first_sent);
-        if missing == 0 && !holds {
-            return self.advance();
+        let whole = missing == all && round == u8::from(!rules.walks_from_t);
+        if rules.foreign_before_other_blocks && !whole && !intent.foreign {
+            self.worker.phase = Phase::SetForeign;
+            return;
         }
-        let whole = holds || missing == all;
-        let today = !lane.rules.new_tokens_after_deadline && !whole;
-        if lane.rules.first_token_first && !self.worker.first_sent && !today {
-            self.worker.first_sent = true;
-            let rows = if whole { all } else { missing };
-            return self.send_block(Table::Events, intent.token(), rows);
+        self.worker.in_one_block &= whole;
+        let token = if rules.rounds_have_tokens {
+            Token { round, ..intent.token() }
+        } else {
+            intent.token()
+        };
+        if dead == 0 {
+            let rows = if rules.only_what_is_missing { missing } else { all };
+            return self.send_block(Purpose::Finish, Table::Events, token, rows);
         }
-        self.worker.repairs = (self.worker.repairs + 1).min(ENDLESS);
-        let repair = if lane.rules.repair_token_distinct { self.worker.repairs } else { 0 };
-        let token = Token { repair, ..intent.token() };
-        self.send_block(Table::Events, token, missing);
+        self.worker.in_one_block = false;
+        self.worker.missing = missing;
+        self.worker.dead = dead;
+        self.worker.refused.push((intent.root(token), false));
+        self.worker.phase = Phase::Cut;
+    }
+
+    fn fill_views(&mut self, lane: &Lane, intent: Intent, dead: Rows) {
+        let rules = lane.rules;
+        let in_one_token = !intent.foreign && dead == 0 || !rules.fill_unless_foreign;
+        let remembered = intent.rows() & self.old == 0 || !rules.fill_while_remembered;
+        let young = !self.worker.old || !rules.fill_unless_old;
+        if self.worker.in_one_block || !rules.fill_views {
+            self.advance();
+        } else if in_one_token && remembered && young {
+            self.send_block(Purpose::Fill, Table::Events, intent.token(), intent.rows());
+        } else {
+            self.record_gap(lane, intent);
+            self.advance();
+        }
+    }
+
+    fn record_gap(&mut self, lane: &Lane, intent: Intent) {
+        if lane.rules.gap_record {
+            self.gap |= intent.rows();
+        }
+    }
+
+    /// Takes a refused block apart.
+    fn cut(&mut self, lane: &Lane) {
+        let rules = lane.rules;
+        if let Some(half) = self.worker.halves.pop() {
+            let rows = half.rows() & self.worker.missing;
+            if rows != 0 && half.rows() & self.worker.dead != 0 {
+                self.worker.refused.push((half, false));
+            } else if rows != 0 {
+                self.worker.cut = Some(half);
+                self.send_block(Purpose::Cut, Table::Events, half.token, rows);
+            }
+            return;
+        }
+        let Some((cut, refused)) = self.worker.refused.pop() else {
+            return self.next_round(lane);
+        };
+        let Some(intent) = self.worker.pending else { return };
+        if refused && (rules.read_back_after_refusal || cut.token.path == 1) {
+            let (rows, dead) = self.see(lane);
+            self.worker.missing = intent.rows() & !(rows | dead);
+        }
+        let missing = cut.rows() & self.worker.missing;
+        if cut.first < cut.last {
+            let middle = if rules.one_tree || missing == 0 {
+                cut.first + (cut.last - cut.first) / 2
+            } else {
+                (missing.trailing_zeros() as Offset).min(cut.last - 1)
+            };
+            let first = Cut { token: cut.token.half(0), last: middle, ..cut };
+            let second = Cut { token: cut.token.half(1), first: middle + 1, ..cut };
+            self.worker.halves = vec![second, first];
+        } else if refused && missing != 0 {
+            self.send_block(Purpose::Cut, Table::DeadLetters, cut.token, missing);
+        }
     }
 
     fn advance(&mut self) {
-        if let Some(intent) = self.worker.pending.take() {
-            self.worker.next = intent.last + 1;
-        }
-        self.worker.recovering = false;
-        self.worker.first_sent = false;
-        self.worker.repairs = 0;
-        self.worker.phase = Phase::Idle;
+        let Worker { guard, prove, pending, next, .. } = self.worker;
+        let next = pending.map_or(next, |intent| intent.last + 1);
+        self.worker = Worker { phase: Phase::Idle, next, guard, prove, ..Worker::default() };
     }
 }
