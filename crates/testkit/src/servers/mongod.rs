@@ -14,6 +14,8 @@ use super::{Needed, folder, free_port};
 
 /// How long a healthy server may take to start or to elect itself, on the slowest machine.
 const START_DEADLINE: Duration = Duration::from_secs(90);
+/// The oplog of a server that forgets nothing within a test.
+const OPLOG: &[&str] = &["--oplogSize=990"];
 /// Between two looks at a server.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -23,8 +25,8 @@ const LOOK: Duration = Duration::from_millis(50);
 pub struct Mongod {
     program: PathBuf,
     home: tempfile::TempDir,
-    /// Whether it was started as a replica set.
-    replica_set: bool,
+    /// The arguments for its oplog, if it was started as a replica set.
+    replica_set: Option<&'static [&'static str]>,
     members: Vec<Member>,
 }
 
@@ -41,7 +43,17 @@ impl Mongod {
     ///
     /// When the server is missing under `CI`, or does not come up.
     pub async fn start() -> anyhow::Result<Option<Self>> {
-        Self::launch(true, 1).await
+        Self::launch(Some(OPLOG), 1).await
+    }
+
+    /// Starts a replica set of one whose oplog holds a megabyte and forgets what is older at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mongod::start`].
+    pub async fn start_forgetful() -> anyhow::Result<Option<Self>> {
+        // What is not in a checkpoint yet stays in the oplog, whatever its size.
+        Self::launch(Some(&["--oplogSize=1", "--syncdelay=1"]), 1).await
     }
 
     /// Starts a replica set of three.
@@ -50,7 +62,7 @@ impl Mongod {
     ///
     /// As [`Mongod::start`].
     pub async fn start_three() -> anyhow::Result<Option<Self>> {
-        Self::launch(true, 3).await
+        Self::launch(Some(OPLOG), 3).await
     }
 
     /// Starts a standalone server, on which change streams do not work.
@@ -59,10 +71,13 @@ impl Mongod {
     ///
     /// As [`Mongod::start`].
     pub async fn start_standalone() -> anyhow::Result<Option<Self>> {
-        Self::launch(false, 1).await
+        Self::launch(None, 1).await
     }
 
-    async fn launch(replica_set: bool, members: usize) -> anyhow::Result<Option<Self>> {
+    async fn launch(
+        replica_set: Option<&'static [&'static str]>,
+        members: usize,
+    ) -> anyhow::Result<Option<Self>> {
         let Some(program) = Needed::Mongod.find()? else { return Ok(None) };
         let home = tempfile::Builder::new().prefix("tailwater-mongod-").tempdir()?;
         let member = |_| anyhow::Ok(Member { port: free_port()?, child: None });
@@ -80,9 +95,9 @@ impl Mongod {
     /// The connection string; several members acknowledge what a majority has.
     pub fn uri(&self) -> String {
         let query = match (self.replica_set, self.members.len()) {
-            (false, _) => "",
-            (true, 1) => "?replicaSet=tw",
-            (true, _) => "?replicaSet=tw&w=majority",
+            (None, _) => "",
+            (Some(_), 1) => "?replicaSet=tw",
+            (Some(_), _) => "?replicaSet=tw&w=majority",
         };
         let hosts: Vec<String> = self.members.iter().map(Member::host).collect();
         format!("mongodb://{}/{query}", hosts.join(","))
@@ -176,8 +191,9 @@ impl Mongod {
                 let data = folder(self.home.path(), &format!("data-{number}"))?;
                 let log = self.home.path().join(format!("mongod-{number}.log"));
                 let mut arguments = arguments(member.port, &data);
-                if self.replica_set {
-                    arguments.extend(["--replSet=tw".into(), "--oplogSize=990".into()]);
+                if let Some(oplog) = self.replica_set {
+                    arguments.push("--replSet=tw".into());
+                    arguments.extend(oplog.iter().map(|argument| (*argument).into()));
                 }
                 member.child = Some(Child::start(&self.program, &arguments, &log)?);
             }
