@@ -35,6 +35,8 @@ enum Soak {
     Kill(Passed),
     /// Lose answers, tokens and rows, delay and cut inserts, and kill Tailwater in between
     Fault(Passed),
+    /// Take ClickHouse away under load, show what Tailwater holds in memory, give it back, judge
+    Outage(Passed),
     /// Explore the model of one lane much further than the tests do
     Model,
     /// Run the real loop over scripted ends, 60 000 random cases of each property
@@ -67,6 +69,7 @@ fn main() -> anyhow::Result<()> {
         Command::Demo(passed) => testkit(&["demo"], &passed),
         Command::Soak(Soak::Kill(passed)) => testkit(&["soak", "kill"], &passed),
         Command::Soak(Soak::Fault(passed)) => testkit(&["soak", "fault"], &passed),
+        Command::Soak(Soak::Outage(passed)) => testkit(&["soak", "outage"], &passed),
         Command::Soak(Soak::Model) => {
             let test = ["test", "--release", "-p", "tailwater-pipeline", "--test", "model"];
             cargo::run_with(("TAILWATER_MODEL", "large"), &test)

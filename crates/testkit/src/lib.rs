@@ -13,6 +13,7 @@ pub mod contract;
 pub mod fault_loop;
 pub mod json_column;
 pub mod kill_loop;
+pub mod outage;
 pub mod rig;
 pub mod servers;
 pub mod tree;

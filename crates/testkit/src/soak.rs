@@ -1,8 +1,10 @@
 //! Long loops, to be run by hand or at night.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use clap::Subcommand;
-use tailwater_testkit::{fault_loop, kill_loop};
+use tailwater_testkit::{fault_loop, kill_loop, outage};
 
 use crate::{print, tailwater};
 
@@ -13,6 +15,16 @@ pub(crate) enum Soak {
     Kill(Kill),
     /// Lose answers, tokens and rows, delay and cut inserts, and kill Tailwater in between
     Fault(Fault),
+    /// Take ClickHouse away under load, show what Tailwater holds in memory, give it back, judge
+    Outage(Outage),
+}
+
+/// The outage.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Outage {
+    /// How long ClickHouse is away
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    minutes: u64,
 }
 
 /// The fault loop.
@@ -52,6 +64,11 @@ impl Soak {
                 let plan = fault_loop::Plan { seed: seed(given), rounds };
                 tell(&format!("{rounds} rounds, seed {}", plan.seed));
                 let report = fault_loop::run(&tailwater()?, plan, tell).await?;
+                report.map(|report| report.to_string())
+            }
+            Self::Outage(Outage { minutes }) => {
+                let plan = outage::Plan::long(Duration::from_secs(60 * minutes));
+                let report = outage::run(&tailwater()?, &plan, tell).await?;
                 report.map(|report| report.to_string())
             }
         };

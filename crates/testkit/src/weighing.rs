@@ -24,6 +24,9 @@ const STEADY: Duration = Duration::from_secs(4);
 const LOOK: Duration = Duration::from_millis(100);
 /// A mebibyte.
 pub const MIB: u64 = 1 << 20;
+/// What a `run` may take besides its budget: the program itself, the driver's copies of a reply, a
+/// part while it is encoded, and what the allocator keeps. `docs/benchmarks.md` has the figures.
+pub const ALLOWANCE: u64 = 384 * MIB;
 
 /// A `run` between a MongoDB and a ClickHouse of its own, with a proxy before ClickHouse.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ pub struct Weighing {
     pub proxy: Proxy,
     /// What was written.
     pub written: Written,
+    memory_bytes: u64,
+    document_bytes: u64,
     files: Collection<Document>,
     clickhouse: ClickHouse,
     _engine: Engine,
@@ -74,29 +79,32 @@ struct Current {
 }
 
 impl Weighing {
-    /// Starts everything, and waits for the first row. `None`: a server is missing here, skip.
+    /// Starts everything, `run` with a budget of so many bytes, and waits until it reads. `None`: a
+    /// server is missing here, skip.
     ///
     /// # Errors
     ///
     /// When something does not start.
-    pub async fn start(binary: &Path) -> anyhow::Result<Option<Self>> {
+    pub async fn start(binary: &Path, memory_bytes: u64) -> anyhow::Result<Option<Self>> {
         let home = tempfile::Builder::new().prefix("tailwater-weighing-").tempdir()?;
         let Some(engine) = Engine::start(binary, &home.path().join("engine")).await? else {
             return Ok(None);
         };
         let Some(mongod) = Mongod::start().await? else { return Ok(None) };
         let proxy = Proxy::start(engine.address()).await?;
-        let arguments: Vec<String> = vec![
-            "run".into(),
-            "--source".into(),
+        let config = format!(
+            "version: 1\n\
+             mongodb: {{ uri: \"{}\", collections: [ingest.files] }}\n\
+             clickhouse: {{ url: \"http://{}\", database: default }}\n\
+             state: \"{}\"\n\
+             limits: {{ memory_bytes: {memory_bytes} }}\n",
             mongod.uri(),
-            "--collections".into(),
-            "ingest.files".into(),
-            "--state".into(),
-            home.path().join("state").display().to_string(),
-            "--target".into(),
-            format!("http://{}/default", proxy.address()),
-        ];
+            proxy.address(),
+            home.path().join("state").display(),
+        );
+        let file = home.path().join("tailwater.yaml");
+        std::fs::write(&file, config)?;
+        let arguments = ["run".into(), "--config".into(), file.display().to_string()];
         let log = home.path().join("run.log");
         let tailwater = Tailwater::start(binary, &arguments, &log)?;
         let clickhouse = ClickHouse::new(&format!("http://{}", engine.address()), "default");
@@ -106,6 +114,8 @@ impl Weighing {
             tailwater,
             proxy,
             written: Written::default(),
+            memory_bytes,
+            document_bytes: 0,
             files,
             clickhouse,
             _engine: engine,
@@ -127,7 +137,7 @@ impl Weighing {
         Ok(())
     }
 
-    /// Inserts `count` documents of about `size` bytes: half text, half small numbers, which grow
+    /// Inserts `count` documents of about `size` bytes, all of one size: half text, half small numbers, which grow
     /// most on their way.
     ///
     /// # Errors
@@ -137,8 +147,10 @@ impl Weighing {
         for _ in 0..count {
             let number = self.written.documents;
             let document = document(number, size);
-            self.wrote(&document, 1)?;
+            self.document_bytes = u64::try_from(document.to_vec()?.len())?;
             self.written.documents += 1;
+            self.written.changes += 1;
+            self.written.bytes += self.document_bytes;
             self.files.insert_one(document).await?;
         }
         Ok(())
@@ -149,23 +161,42 @@ impl Weighing {
     /// # Errors
     ///
     /// When the server refuses.
-    pub async fn update(&mut self, times: u32, size: usize) -> anyhow::Result<()> {
-        for _ in 0..times {
-            for number in 0..self.written.documents {
-                let this = doc! { "_id": i64::from(number) };
-                let result = self.files.update_one(this, doc! { "$inc": { "changes": 1_i64 } });
-                ensure!(result.await?.modified_count == 1, "document {number} is gone");
-                self.written.changes += 1;
-                self.written.bytes += size as u64;
-            }
+    pub async fn update(&mut self, times: u32) -> anyhow::Result<()> {
+        for _ in 0..times * self.written.documents {
+            self.update_next().await?;
         }
         Ok(())
     }
 
-    fn wrote(&mut self, document: &Document, changes: u64) -> anyhow::Result<()> {
-        self.written.changes += changes;
-        self.written.bytes += u64::try_from(document.to_vec()?.len())?;
+    /// Changes one document, another each time.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses.
+    pub async fn update_next(&mut self) -> anyhow::Result<()> {
+        let number = self.written.changes % u64::from(self.written.documents);
+        let this = doc! { "_id": i64::try_from(number)? };
+        let update = self.files.update_one(this, doc! { "$inc": { "changes": 1_i64 } });
+        ensure!(update.await?.modified_count == 1, "document {number} is gone");
+        self.written.changes += 1;
+        self.written.bytes += self.document_bytes;
         Ok(())
+    }
+
+    /// What `run` has held at most, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// When it was more than its budget and what is allowed besides.
+    pub fn expect_bounded(&mut self) -> anyhow::Result<u64> {
+        let (most, budget) = (self.resident()?.most, self.memory_bytes);
+        ensure!(
+            most <= budget + ALLOWANCE,
+            "{} MiB resident at most, with a budget of {} MiB",
+            most / MIB,
+            budget / MIB
+        );
+        Ok(most)
     }
 
     /// Waits until `run` takes no more memory: everything fits, or nothing more does.

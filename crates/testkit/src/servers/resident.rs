@@ -21,7 +21,7 @@ impl Resident {
     }
 }
 
-/// The bytes of a line such as `VmRSS:	   11468 kB`.
+/// The bytes of a line such as `VmRSS: 11468 kB`.
 fn field(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
