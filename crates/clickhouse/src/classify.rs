@@ -11,6 +11,9 @@ pub fn classify(error: ClientError, what: impl Into<String>) -> Error {
             // A proxy's page, or an answer that was cut.
             None => (ErrorKind::Unreachable, None),
         },
+        ClientError::Network(cause) if format!("{cause:?}").contains("InvalidCertificate") => {
+            (ErrorKind::Unreachable, Some("name who signed the server's certificate in `tls.ca`"))
+        }
         ClientError::Network(_) | ClientError::TimedOut => (ErrorKind::Unreachable, None),
         ClientError::InvalidParams(_) | ClientError::Unsupported(_) => (ErrorKind::Config, None),
         _ => (ErrorKind::Unreachable, None),

@@ -5,7 +5,7 @@ use twox_hash::XxHash64;
 use crate::table::{LONGEST_PLAIN_NAME, TableName};
 
 /// A template of table names, with `{db}` and `{coll}` for the parts of a namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CurrentNames {
     /// `None`: `{db}__{coll}`, which never gives two collections one name.
     template: Option<String>,
@@ -13,12 +13,6 @@ pub struct CurrentNames {
 
 /// What the template is by default.
 pub const DEFAULT_TEMPLATE: &str = "{db}__{coll}";
-
-impl Default for CurrentNames {
-    fn default() -> Self {
-        Self { template: None }
-    }
-}
 
 impl CurrentNames {
     /// Reads a template.

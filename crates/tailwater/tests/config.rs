@@ -5,11 +5,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bson::{Document, doc};
 use mongodb::Client;
-use tailwater_testkit::servers::{Engine, Exit, Mongod, Tailwater, free_port};
+use tailwater_testkit::servers::{Engine, Exit, Fault, Mongod, Proxy, Tailwater, free_port};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
@@ -237,6 +238,107 @@ async fn a_table_of_another_collection_is_refused() {
     home.write(&config("a_b.c"));
     let said = home.refused().await;
     assert!(said.contains("the table `a_b_c` belongs to `a.b_c`, not to `a_b.c`"), "{said}");
+}
+
+/// One refused event is one too many, and what is under way at the end has one second.
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_are_those_of_the_file() {
+    let Some(mongod) = Mongod::start().await.unwrap() else { return };
+    let home = Home::new();
+    let Some(engine) = Engine::start(binary(), &home.path("engine")).await.unwrap() else { return };
+    let proxy = Proxy::start(engine.address()).await.unwrap();
+    home.write(&format!(
+        "mongodb: {{ uri: {}, collections: [ingest.files] }}
+clickhouse: {{ url: 'http://{}', max_rejected: {{ percent: 0, rows: 0 }} }}
+limits: {{ shutdown_s: 1 }}",
+        mongod.uri(),
+        proxy.address(),
+    ));
+    let files = mongod.client().await.unwrap().database("ingest").collection::<Document>("files");
+    let admin = client(&format!("http://{}", engine.address()), "default");
+
+    let mut tailwater = home.run(&[]);
+    until_log_says(&mut tailwater, "stream goes on").await;
+    let caught = proxy.arm(Fault::HoldRequest);
+    files.insert_one(doc! { "_id": 1 }).await.unwrap();
+    let caught = caught.await.unwrap();
+    assert_eq!(tailwater.terminate(DEADLINE).await.unwrap(), Exit::Code(1));
+    assert!(tailwater.log().contains("could not settle within 1 s"), "{}", tailwater.log_tail());
+    drop(caught);
+
+    let constraint = "ALTER TABLE record_raw ADD CONSTRAINT c CHECK doc_id != '2'";
+    assert_eq!(ask(&admin, constraint).await, "");
+    let mut tailwater = home.run(&[]);
+    files.insert_one(doc! { "_id": 2 }).await.unwrap();
+    assert_eq!(tailwater.wait(DEADLINE).await.unwrap(), Exit::Code(1));
+    assert!(tailwater.log().contains("ClickHouse refuses 1 and more"), "{}", tailwater.log_tail());
+    expect(&admin, "SELECT doc_id FROM record_raw WHERE op = 'insert'", "1\n").await;
+    expect(&admin, "SELECT count() FROM tailwater_dead_letters", "0\n").await;
+}
+
+/// A name that nobody else signs for, its certificate, and who signed it, as PEM.
+fn certificates() -> (rustls::ServerConfig, String) {
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca = authority.self_signed(&authority_key).unwrap().pem();
+    let issuer = rcgen::Issuer::new(authority, authority_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let server = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let certificate = server.signed_by(&key, &issuer).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let config = rustls::ServerConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    (config, ca)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_authority_is_trusted_and_no_other() {
+    let home = Home::new();
+    let Some(engine) = Engine::start(binary(), &home.path("engine")).await.unwrap() else { return };
+    let (config, ca) = certificates();
+    let (_, other) = certificates();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let address = engine.address();
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.unwrap();
+            // A client that does not trust us breaks off.
+            let Ok(mut client) = acceptor.accept(client).await else { continue };
+            let mut server = tokio::net::TcpStream::connect(address).await.unwrap();
+            tokio::spawn(
+                async move { tokio::io::copy_bidirectional(&mut client, &mut server).await },
+            );
+        }
+    });
+    std::fs::write(home.path("ca.pem"), ca).unwrap();
+    std::fs::write(home.path("other.pem"), other).unwrap();
+    let ask = async |tls: &str| {
+        home.write(&format!(
+            "mongodb: {{ uri: mongodb://nobody, collections: [a.b] }}
+clickhouse: {{ url: 'https://localhost:{port}' {tls} }}"
+        ));
+        let file = home.path("tailwater.yaml").display().to_string();
+        let query = move || command(&["query", "-c", &file, "SELECT 42"]);
+        let output = tokio::task::spawn_blocking(query).await.unwrap();
+        let answer = String::from_utf8(output.stdout).unwrap();
+        (answer, String::from_utf8(output.stderr).unwrap())
+    };
+    let tls = |name: &str| format!(", tls: {{ ca: '{}' }}", home.path(name).display());
+    let (answer, said) = ask(&tls("ca.pem")).await;
+    assert_eq!(answer, "42\n42\n", "{said}");
+    for tls in [tls("other.pem"), String::new()] {
+        let (answer, said) = ask(&tls).await;
+        assert!(answer.is_empty() && said.contains("invalid peer certificate"), "{answer}{said}");
+        assert!(said.contains("`tls.ca`"), "{said}");
+    }
 }
 
 fn command(arguments: &[&str]) -> Output {
