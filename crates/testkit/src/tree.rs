@@ -351,6 +351,10 @@ fn wrapped(mut fields: Vec<(String, Json)>) -> anyhow::Result<Node> {
         other => bail!("{other:.100?} where a text belongs"),
     };
     Ok(match names[..] {
+        // The most frequent ones, without the way through the `bson` crate.
+        ["$numberInt"] if let [(_, Json::Text(digits))] = &fields[..] => {
+            Node::Scalar(0x10, digits.parse::<i32>()?.to_le_bytes().to_vec())
+        }
         ["$code"] => Node::Text(0x0d, text(fields.pop().map(|(_, value)| value))?),
         ["$symbol"] => Node::Text(0x0e, text(fields.pop().map(|(_, value)| value))?),
         ["$code", "$scope"] => match (fields.pop(), fields.pop()) {

@@ -360,21 +360,24 @@ pub(crate) fn wide() -> Vec<Fields> {
 /// 16 MiB, the most that a document may have.
 const MOST: usize = 16 << 20;
 
-/// Documents of almost 16 MiB: one string, an array of numbers, one of objects, one of mixed values.
+/// Documents of up to 16 MiB: of one string, of an array of long strings, and large arrays of numbers,
+/// objects and mixed values.
 pub(crate) fn large() -> Vec<Fields> {
     let long = |id: &str, length: usize| {
         fields([("_id", of(id)), ("n", of(0)), ("text", text(&vec![b'x'; length]))])
     };
-    let list = |id: &str, size: usize, item: fn(i32) -> Node| {
-        let items = (0..i32::try_from(15_900_000 / size).unwrap()).map(item).collect();
-        fields([("_id", of(id)), ("list", Node::Array(items))])
+    let list = |id: &str, count: i32, item: fn(i32) -> Node| {
+        fields([("_id", of(id)), ("list", Node::Array((0..count).map(item).collect()))])
     };
+    let number = |n: i32| Node::Scalar(0x10, n.to_le_bytes().to_vec());
     vec![
         // To the byte.
         long("full", MOST - 43),
         long("updated", 15_900_000),
-        list("numbers", 14, of),
-        list("objects", 32, |n| document([("n", of(n)), ("s", of("x"))])),
-        list("mixed", 18, |n| if n % 2 == 0 { of(n) } else { of("x y") }),
+        list("strings", 15_800, |_| text(&[b'y'; 1_000])),
+        list("numbers", 200_000, number),
+        list("objects", 30_000, |n| document([("n", of(n)), ("s", of("x"))])),
+        list("mixed", 30_000, |n| if n % 2 == 0 { of(n) } else { of("x y") }),
+        list("deleted", 30_000, |n| if n % 2 == 0 { of(n) } else { of(bson!([n])) }),
     ]
 }
