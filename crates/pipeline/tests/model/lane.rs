@@ -140,7 +140,6 @@ impl Model for Lane {
             events: [0; OFFSETS],
             view: [0; OFFSETS],
             dead_letters: [0; OFFSETS],
-            old: 0,
             gap: 0,
             declared: 0,
             refused: self.refused,

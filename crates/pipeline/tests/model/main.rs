@@ -170,7 +170,10 @@ broken! {
     without_waiting_before_each_look: quiesce_before_each_look => ONCE in RANGE;
     without_a_deadline: deadline => ONCE in RANGE;
     without_a_guard: guard => ONCE in STALE;
-    without_asking_for_its_age: fill_unless_old => ONCE in TWICE_STALE;
+    without_calling_it_foreign_past_the_deadline_a_view_repeats:
+        foreign_past_deadline => VIEW_ONCE in RANGE;
+    without_calling_it_foreign_past_the_deadline_old_copies_repeat:
+        foreign_past_deadline => ONCE in TWICE_STALE;
     without_storing_that_it_is_foreign: foreign_is_stored => ONCE in REFUSED;
     without_calling_it_foreign_a_view_repeats: foreign_before_other_blocks => VIEW_ONCE in RANGE;
     without_calling_it_foreign_a_view_lacks: foreign_before_other_blocks => DONE_IS_IN_VIEW in RANGE;
@@ -182,7 +185,6 @@ broken! {
         dead_letters_are_read_back => ROW_OR_DEAD_LETTER in REFUSED;
     without_sending_again_for_views: fill_views => DONE_IS_IN_VIEW in RANGE;
     without_asking_whether_it_is_foreign: fill_unless_foreign => ONCE in RANGE;
-    without_asking_for_the_window: fill_while_remembered => ONCE in RANGE;
     without_gap_records_a_view_lacks: gap_record => DONE_IS_IN_VIEW in RANGE;
     without_gap_records_a_view_repeats: gap_record => VIEW_ONCE in RANGE;
 }

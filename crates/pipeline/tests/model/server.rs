@@ -92,14 +92,7 @@ impl State {
             Stage::Part(partition) => {
                 let rows = in_partition(block.rows, partition);
                 match block.table {
-                    Table::Events => {
-                        count(&mut self.events, rows);
-                        let number = (Log::Events(partition), block.token);
-                        let young = |kept: &Kept| (kept.log, kept.token) == number && kept.age == 0;
-                        if !self.kept.iter().any(young) {
-                            self.old |= rows;
-                        }
-                    }
+                    Table::Events => count(&mut self.events, rows),
                     Table::DeadLetters => count(&mut self.dead_letters, rows),
                 }
                 from(&insert, partition + 1)
@@ -133,7 +126,6 @@ impl State {
         for intent in intents.chain(copies).flatten() {
             intent.age = (intent.age + 1).min(DEADLINE + 1);
         }
-        self.old = there(&self.events);
     }
 
     /// An insert of the Range runs on the server.

@@ -46,6 +46,8 @@ pub(crate) struct Rules {
     pub(crate) guard: bool,
     /// A Range becomes foreign before anything but its whole block under T is sent.
     pub(crate) foreign_before_other_blocks: bool,
+    /// A Range becomes foreign before it is declared again, past its deadline.
+    pub(crate) foreign_past_deadline: bool,
     /// That a Range is foreign is stored.
     pub(crate) foreign_is_stored: bool,
     /// Nothing but the whole block under T is sent while an unanswered request may be alive.
@@ -60,10 +62,6 @@ pub(crate) struct Rules {
     pub(crate) fill_views: bool,
     /// Not when rows came in anything but the whole block under T.
     pub(crate) fill_unless_foreign: bool,
-    /// Not when the server may have forgotten T.
-    pub(crate) fill_while_remembered: bool,
-    /// Not when the declaration was past its deadline when the lane was claimed.
-    pub(crate) fill_unless_old: bool,
     /// Views that cannot be filled are recorded as a gap.
     pub(crate) gap_record: bool,
 }
@@ -83,6 +81,7 @@ impl Rules {
         deadline: true,
         guard: true,
         foreign_before_other_blocks: true,
+        foreign_past_deadline: true,
         foreign_is_stored: true,
         outlive_requests: true,
         one_tree: true,
@@ -90,8 +89,6 @@ impl Rules {
         dead_letters_are_read_back: true,
         fill_views: true,
         fill_unless_foreign: true,
-        fill_while_remembered: true,
-        fill_unless_old: true,
         gap_record: true,
     };
 }
@@ -287,7 +284,7 @@ pub(crate) enum Phase {
     Send,
     /// For the answer to `sending`.
     Wait,
-    /// A finishing begins: the Range is declared again.
+    /// A finishing begins; past its deadline the Range is declared again.
     Redeclare,
     /// The Range becomes foreign.
     SetForeign,
@@ -333,8 +330,6 @@ pub(crate) struct Worker {
     /// Ranges that begin below it are proven.
     pub(crate) prove: Offset,
     pub(crate) pending: Option<Intent>,
-    /// What is pending was declared long before the lane was claimed.
-    pub(crate) old: bool,
     pub(crate) round: u8,
     /// The round that goes on sends the whole block, and nothing of the Range was sent before.
     pub(crate) in_one_block: bool,
@@ -365,8 +360,6 @@ pub(crate) struct State {
     pub(crate) events: [u8; OFFSETS],
     pub(crate) view: [u8; OFFSETS],
     pub(crate) dead_letters: [u8; OFFSETS],
-    /// Events whose rows came in blocks that are older than the last gust.
-    pub(crate) old: Rows,
     /// Events of which a gap record says that the view may be wrong.
     pub(crate) gap: Rows,
     /// Everything below was declared at some time.

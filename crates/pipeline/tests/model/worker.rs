@@ -63,8 +63,7 @@ impl State {
         let first = lane.rules.first_after_claim_is_proven;
         let prove = if first { guard.max(expected) + 1 } else { guard };
         let phase = if pending.is_some() { Phase::Redeclare } else { Phase::Idle };
-        let old = pending.is_some_and(|intent| intent.age > DEADLINE);
-        self.worker = Worker { phase, next, guard, prove, pending, old, ..Worker::default() };
+        self.worker = Worker { phase, next, guard, prove, pending, ..Worker::default() };
     }
 
     /// Stores the checkpoint as it is in memory, with a Range or without.
@@ -96,8 +95,11 @@ impl State {
     /// A finishing begins.
     fn redeclare(&mut self, lane: &Lane) {
         let Some(mut intent) = self.worker.pending else { return };
-        intent.age = 0;
-        self.store(lane, Some(intent));
+        if intent.foreign || intent.age > DEADLINE {
+            intent.age = 0;
+            intent.foreign |= lane.rules.foreign_past_deadline;
+            self.store(lane, Some(intent));
+        }
         self.worker.round = u8::from(!lane.rules.walks_from_t);
         if intent.foreign {
             self.outlive(lane);
@@ -233,11 +235,9 @@ impl State {
     fn fill_views(&mut self, lane: &Lane, intent: Intent, dead: Rows) {
         let rules = lane.rules;
         let in_one_token = !intent.foreign && dead == 0 || !rules.fill_unless_foreign;
-        let remembered = intent.rows() & self.old == 0 || !rules.fill_while_remembered;
-        let young = !self.worker.old || !rules.fill_unless_old;
         if self.worker.in_one_block || !rules.fill_views {
             self.advance();
-        } else if in_one_token && remembered && young {
+        } else if in_one_token {
             self.send_block(Purpose::Fill, Table::Events, intent.token(), intent.rows());
         } else {
             self.record_gap(lane, intent);
