@@ -69,6 +69,15 @@ impl Scope {
         }
     }
 
+    /// Whether collections of a database may be watched.
+    pub fn reaches(&self, db: &str) -> bool {
+        match self {
+            Self::Collection { db: d, .. } | Self::Database(d) => d == db,
+            Self::Pattern { db: d, .. } => matches(d, db),
+            Self::Deployment => true,
+        }
+    }
+
     /// Whether a collection is watched.
     pub fn covers(&self, db: &str, coll: &str) -> bool {
         match self {

@@ -34,6 +34,8 @@ const ALWAYS: [&str; 3] = ["drop", "rename", "invalidate"];
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     scope: Scope,
+    /// What all streams of the run watch.
+    scopes: Arc<[Scope]>,
     /// The kinds that are listed.
     pub(crate) operations: Operations,
     full_document: FullDocument,
@@ -67,9 +69,15 @@ pub(crate) enum Pace {
 }
 
 impl Request {
-    pub(crate) fn new(scope: Scope, watch: &Watch, exclusions: &Arc<Exclusions>) -> Self {
+    pub(crate) fn new(
+        scope: Scope,
+        scopes: &Arc<[Scope]>,
+        watch: &Watch,
+        exclusions: &Arc<Exclusions>,
+    ) -> Self {
         Self {
             scope,
+            scopes: Arc::clone(scopes),
             operations: watch.operations.clone(),
             full_document: watch.full_document,
             before_change: watch.before_change,
@@ -165,6 +173,20 @@ impl Request {
         ] } })
     }
 
+    /// Whether an event that ends or makes a collection of this stream, but happened to another one
+    /// or to the database, comes in another stream of the run too, and has its row there.
+    fn is_told_elsewhere(&self, event: &ChangeEvent) -> bool {
+        let name = |bytes| str::from_utf8(bytes).unwrap_or_default();
+        let (db, coll) = (name(event.db()), name(event.coll()));
+        if coll.is_empty() {
+            let hears =
+                |scope: &&Scope| matches!(scope, Scope::Pattern { .. }) && scope.reaches(db);
+            let first = self.scopes.iter().filter(hears).min_by_key(|scope| scope.entry());
+            return first.is_some_and(|first| *first != self.scope);
+        }
+        !self.scope.covers(db, coll) && self.scopes.iter().any(|other| other.covers(db, coll))
+    }
+
     /// Reads one event: without what is excluded, marked as it was asked for.
     ///
     /// # Errors
@@ -181,9 +203,9 @@ impl Request {
             }
         }
         let mut event = ChangeEvent::index(bytes)?;
-        if let Some(listed) = &self.operations
-            && !str::from_utf8(event.operation_type()).is_ok_and(|kind| listed.contains(kind))
-        {
+        let kind = str::from_utf8(event.operation_type()).unwrap_or_default();
+        let unlisted = self.operations.as_ref().is_some_and(|listed| !listed.contains(kind));
+        if unlisted || self.is_told_elsewhere(&event) {
             event = event.unlisted();
         }
         Ok(match self.full_document {
@@ -202,7 +224,7 @@ mod tests {
         let listed = operations.iter().map(|kind| (*kind).to_owned()).collect();
         let operations = (!operations.is_empty()).then_some(listed);
         let watch = Watch { operations, ..Watch::default() };
-        Request::new(scope, &watch, &Arc::default())
+        Request::new(scope.clone(), &Arc::from([scope]), &watch, &Arc::default())
     }
 
     fn stages(request: &Request, splits: bool) -> Vec<Document> {
@@ -228,6 +250,35 @@ mod tests {
             doc! { "$match": { "operationType": { "$in": ["drop", "insert", "rename", "invalidate"] } } }
         );
         assert_eq!(stages[2], doc! { "$changeStreamSplitLargeEvent": {} });
+    }
+
+    #[test]
+    fn what_two_streams_hear_has_one_row() {
+        let scopes: Arc<[Scope]> = ["d.one", "d.two", "d.a*", "d.b*"]
+            .map(|entry| Scope::collection(entry).unwrap())
+            .into();
+        let rows = |kind: &str, coll: &str, to: &str| {
+            let mut ns = doc! { "db": "d" };
+            if !coll.is_empty() {
+                ns.insert("coll", coll);
+            }
+            let event = doc! {
+                "_id": { "_data": "826B03E054000000052B022C0100296E04" }, "operationType": kind,
+                "ns": ns, "to": { "db": "d", "coll": to },
+            };
+            let event = Bytes::from(event.to_vec().unwrap());
+            let listed = scopes.iter().filter(|scope| {
+                let watch = Watch::default();
+                let request = Request::new((*scope).clone(), &scopes, &watch, &Arc::default());
+                request.read(event.clone()).unwrap().has_row()
+            });
+            listed.map(Scope::entry).collect::<Vec<_>>()
+        };
+        assert_eq!(rows("rename", "one", "two"), ["d.one"]);
+        assert_eq!(rows("rename", "a1", "two"), ["d.a*"]);
+        // The server tells it to the one stream that it concerns.
+        assert_eq!(rows("rename", "else", "two").len(), 4);
+        assert_eq!(rows("dropDatabase", "", ""), ["d.a*"]);
     }
 
     #[test]

@@ -96,6 +96,7 @@ impl Streams {
     ) -> Self {
         let (sender, inbox) = mpsc::channel(CHANNEL);
         let exclusions = Arc::new(Exclusions::new(&watch.exclude_fields));
+        let all: Arc<[Scope]> = scopes.clone().into();
         let beginning = Bookmark {
             place: Place::At(Timestamp { time: 0, increment: 0 }),
             operations: None,
@@ -103,7 +104,7 @@ impl Streams {
         };
         let lanes = scopes.into_iter().map(|scope| Lane {
             id: LaneId::stream(&scope.entry()),
-            request: Request::new(scope, &watch, &exclusions),
+            request: Request::new(scope, &all, &watch, &exclusions),
             epoch: Epoch::new([0; 16]),
             seq: Seq::ZERO,
             at: beginning.clone(),

@@ -68,6 +68,8 @@ impl Plan {
                 text(&["scratch.one", "scratch.two", "scratch.one"]),
                 // From one database to another: the server copies it to a name of its own first.
                 text(&["scratch.one", "ingest.step_c"]),
+                // Two streams of some runs: both hear of it, and one of them tells.
+                text(&["ingest.files", "ingest.jobs"]),
                 // Nobody writes to the second, and some streams do not watch it.
                 text(&["ingest.files", "ingest.away"]),
             ],

@@ -54,12 +54,13 @@ impl Watch {
         }
     }
 
-    /// The stream that brings a change: the one that watches its collection, else the one into
-    /// which it renames, else the first that it concerns.
+    /// The stream that brings a change: the one that watches its collection, else the first, by
+    /// name, that hears of it.
     pub fn stream_of(&self, event: &Event) -> Option<Stream> {
         let streams = self.streams();
         let owner = streams.iter().find(|stream| stream.covers(&event.database, &event.collection));
-        owner.or_else(|| streams.iter().find(|stream| stream.hears(event))).cloned()
+        let hearing = streams.iter().filter(|stream| stream.hears(event));
+        owner.or_else(|| hearing.min_by_key(|stream| &stream.topic)).cloned()
     }
 }
 
@@ -99,7 +100,7 @@ impl Stream {
 
     /// Whether a change is in its stream: one of its collections, a rename into one of them, or the
     /// end of their database, of which a stream of one collection only hears that it is dropped.
-    fn hears(&self, event: &Event) -> bool {
+    pub fn hears(&self, event: &Event) -> bool {
         let into = event.renamed_to().is_some_and(|(db, name)| self.covers(db, name));
         let ends = event.operation == "dropDatabase"
             && matches!(&self.kind, Kind::Pattern { database, .. } if *database == event.database);

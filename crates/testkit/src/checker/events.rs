@@ -68,7 +68,8 @@ pub struct EventJudge<'a> {
     rows_of: Vec<u32>,
     /// Topic, partition and epoch that rows come from now.
     lane: Option<(String, u32, String)>,
-    stream: Option<Stream>,
+    /// By stream: how many numbers without a row the events before each one take.
+    silent: HashMap<String, Vec<u64>>,
     epochs: HashMap<String, String>,
     next_offset: u64,
     last_event: Option<usize>,
@@ -93,7 +94,11 @@ impl<'a> EventJudge<'a> {
             by_key,
             rows_of: vec![0; events.len()],
             lane: None,
-            stream: None,
+            silent: watch
+                .streams()
+                .iter()
+                .map(|it| (it.topic.clone(), silent(it, watch, events)))
+                .collect(),
             epochs: HashMap::new(),
             next_offset: 0,
             last_event: None,
@@ -104,12 +109,13 @@ impl<'a> EventJudge<'a> {
 
     /// Judges one row.
     pub fn row(&mut self, row: &Row) {
-        self.position(row);
+        let index = self.by_key.get(row.idempotency_key.as_str()).copied();
+        self.position(row, index);
         if row.ns_db == MARKERS {
             return;
         }
         self.rows += 1;
-        let Some(&index) = self.by_key.get(row.idempotency_key.as_str()) else {
+        let Some(index) = index else {
             self.findings.add(Rule::Extra, || {
                 let Row { topic, offset, idempotency_key, .. } = row;
                 format!("`{idempotency_key}` in `{topic}` at offset {offset}")
@@ -117,8 +123,6 @@ impl<'a> EventJudge<'a> {
             return;
         };
         let event = &self.events[index];
-        // Behind what ends the stream the server sends an `invalidate`, which has no row.
-        self.next_offset += u64::from(self.stream.as_ref().is_some_and(|it| it.ends_behind(event)));
         self.rows_of[index] += 1;
         if self.rows_of[index] > 1 {
             self.findings.add(Rule::Duplicate, || {
@@ -143,7 +147,7 @@ impl<'a> EventJudge<'a> {
         self.content(row, event);
     }
 
-    fn position(&mut self, row: &Row) {
+    fn position(&mut self, row: &Row, index: Option<usize>) {
         let lane = (row.topic.clone(), row.partition, row.epoch.clone());
         if self.lane.as_ref() != Some(&lane) {
             let epoch = self.epochs.entry(row.topic.clone()).or_insert_with(|| row.epoch.clone());
@@ -155,12 +159,15 @@ impl<'a> EventJudge<'a> {
                 self.findings.add(Rule::Position, || format!("a lane that should not be: {lane}"));
             }
             self.lane = Some(lane);
-            self.stream = self.watch.streams().into_iter().find(|it| it.topic == row.topic);
             self.next_offset = 0;
             self.last_event = None;
         }
-        if row.offset != self.next_offset {
-            let expected = self.next_offset;
+        let silent = match (self.silent.get(&row.topic), self.last_event, index) {
+            (Some(silent), Some(last), Some(index)) => silent[index].saturating_sub(silent[last]),
+            _ => 0,
+        };
+        let expected = self.next_offset + silent;
+        if row.offset != expected {
             self.findings.add(Rule::Position, || {
                 let Row { topic, offset, idempotency_key, .. } = row;
                 format!("`{idempotency_key}` in `{topic}` at offset {offset}, expected {expected}")
@@ -245,6 +252,21 @@ impl<'a> EventJudge<'a> {
         }
         (self.rows, self.findings)
     }
+}
+
+/// For each event, how many numbers the events before it take in a stream without a row: what
+/// another stream tells, and the `invalidate` behind what ends the stream.
+fn silent(stream: &Stream, watch: &Watch, events: &[Event]) -> Vec<u64> {
+    let mut count = 0;
+    let before = |event: &Event| {
+        let before = count;
+        if stream.hears(event) {
+            let told = watch.stream_of(event).is_some_and(|owner| owner.topic == stream.topic);
+            count += u64::from(!told) + u64::from(stream.ends_behind(event));
+        }
+        before
+    };
+    events.iter().map(before).collect()
 }
 
 /// A document's BSON: two documents are the same when these are.

@@ -135,6 +135,37 @@ fn a_wrong_position_is_found() {
 }
 
 #[test]
+fn what_has_no_row_takes_a_number_all_the_same() {
+    let rename = |increment, from: &str, to: &str| {
+        let mut event = change("rename", increment, 0, 0, None).document;
+        event.remove("documentKey");
+        event.insert("ns", doc! { "db": "d", "coll": from });
+        event.insert("to", doc! { "db": "d", "coll": to });
+        Event::of(event).unwrap()
+    };
+    let mut truth = truth();
+    truth.insert(3, rename(5, "other", "c"));
+    truth.insert(2, rename(6, "c", "else"));
+    let watch = Watch::Collections(vec!["d.c".into(), "d.other".into()]);
+    let judged = |offsets: [u64; 7]| {
+        let mut judge = EventJudge::new(&watch, &truth);
+        for (event, offset) in truth.iter().zip(offsets) {
+            let told_by_other = event.collection == "other";
+            let row = perfect_row(event, if told_by_other { 0 } else { offset });
+            if !told_by_other {
+                judge.row(&row);
+            }
+        }
+        judge.row(&perfect_row(&truth[4], 0));
+        judge.finish().1.rules()
+    };
+    // Behind each of the two an `invalidate`, and the second one has its row elsewhere.
+    assert_eq!(judged([0, 1, 2, 4, 0, 7, 8]), []);
+    assert_eq!(judged([0, 1, 2, 3, 0, 4, 5]), [Rule::Position]);
+    assert_eq!(judged([0, 1, 2, 4, 0, 6, 7]), [Rule::Position]);
+}
+
+#[test]
 fn a_wrong_identity_is_found() {
     let changes: [fn(&mut Row); 8] = [
         |row| row.doc_id.push('0'),
