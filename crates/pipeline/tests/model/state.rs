@@ -331,6 +331,8 @@ pub(crate) struct Worker {
     pub(crate) prove: Offset,
     pub(crate) pending: Option<Intent>,
     pub(crate) round: u8,
+    /// No request of an earlier pass can be alive, but on the server.
+    pub(crate) outlived: bool,
     /// The round that goes on sends the whole block, and nothing of the Range was sent before.
     pub(crate) in_one_block: bool,
     pub(crate) purpose: Purpose,

@@ -101,9 +101,7 @@ impl State {
             self.store(lane, Some(intent));
         }
         self.worker.round = u8::from(!lane.rules.walks_from_t);
-        if intent.foreign {
-            self.outlive(lane);
-        }
+        self.worker.outlived = !lane.rules.outlive_requests;
         self.worker.phase = Phase::Quiesce;
     }
 
@@ -112,6 +110,8 @@ impl State {
         if lane.rules.outlive_requests {
             self.lose(|insert| insert.stage == Stage::Sent);
         }
+        self.worker.outlived = true;
+        self.worker.phase = self.again(lane);
     }
 
     /// From here on other blocks are sent than the whole one under T.
@@ -120,7 +120,6 @@ impl State {
         intent.foreign = true;
         self.store(lane, Some(intent));
         self.outlive(lane);
-        self.worker.phase = self.again(lane);
     }
 
     fn send_block(&mut self, purpose: Purpose, table: Table, token: Token, rows: Rows) {
@@ -208,12 +207,15 @@ impl State {
         let (rows, dead) = self.see(lane);
         let (missing, dead) = (all & !(rows | dead), all & dead);
         if missing == 0 {
-            return self.fill_views(lane, intent, dead);
+            return self.fill_views(lane, intent);
         }
         let whole = missing == all && round == u8::from(!rules.walks_from_t);
         if rules.foreign_before_other_blocks && !whole && !intent.foreign {
             self.worker.phase = Phase::SetForeign;
             return;
+        }
+        if intent.foreign && !self.worker.outlived {
+            return self.outlive(lane);
         }
         self.worker.in_one_block &= whole;
         let token = if rules.rounds_have_tokens {
@@ -232,12 +234,11 @@ impl State {
         self.worker.phase = Phase::Cut;
     }
 
-    fn fill_views(&mut self, lane: &Lane, intent: Intent, dead: Rows) {
+    fn fill_views(&mut self, lane: &Lane, intent: Intent) {
         let rules = lane.rules;
-        let in_one_token = !intent.foreign && dead == 0 || !rules.fill_unless_foreign;
         if self.worker.in_one_block || !rules.fill_views {
             self.advance();
-        } else if in_one_token {
+        } else if !(intent.foreign && rules.fill_unless_foreign) {
             self.send_block(Purpose::Fill, Table::Events, intent.token(), intent.rows());
         } else {
             self.record_gap(lane, intent);
