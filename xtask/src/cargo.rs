@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
@@ -100,6 +101,15 @@ pub(crate) fn run_beside(program: &str, arguments: &[&str]) -> anyhow::Result<()
 /// ours.
 pub(crate) fn become_testkit(command: &[&str], arguments: &[String]) -> anyhow::Result<()> {
     let error = beside("tailwater-testkit")?.args(command).args(arguments).exec();
+    Err(error).context("cannot run `tailwater-testkit`")
+}
+
+/// As [`become_testkit`], with what was built in release.
+pub(crate) fn become_release_testkit(command: &[&str], arguments: &[String]) -> anyhow::Result<()> {
+    let debug = PathBuf::from(beside("tailwater-testkit")?.get_program());
+    let target = debug.parent().and_then(Path::parent).context("it stands in no target folder")?;
+    let testkit = target.join("release/tailwater-testkit");
+    let error = Command::new(testkit).args(command).args(arguments).exec();
     Err(error).context("cannot run `tailwater-testkit`")
 }
 

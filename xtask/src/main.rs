@@ -48,6 +48,8 @@ enum Soak {
 enum Bench {
     /// What one core needs for a 700-byte event, step by step; fails above 5 us
     Micro,
+    /// How fast a backlog is read into the embedded engine
+    Throughput(Passed),
 }
 
 /// Arguments that the testkit's binary reads itself.
@@ -80,6 +82,11 @@ fn main() -> anyhow::Result<()> {
         }
         Command::Bench(Bench::Micro) => {
             cargo::run(&["bench", "-p", "tailwater-core", "--bench", "micro"])
+        }
+        Command::Bench(Bench::Throughput(passed)) => {
+            setup()?;
+            cargo::run(&["build", "--release", "-p", "tailwater", "-p", "tailwater-testkit"])?;
+            cargo::become_release_testkit(&["bench", "throughput"], &passed.arguments)
         }
     }
 }

@@ -52,3 +52,21 @@ async fn a_slow_clickhouse_slows_reading_down() {
     let most = weighing.expect_bounded().unwrap();
     println!("{}; {} MiB resident at most", weighing.written, most / MIB);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pending_range_that_has_outgrown_the_budget_is_read_again() {
+    let Some(mut weighing) = Weighing::start(binary(), LEAST).await.unwrap() else { return };
+    weighing.insert(10, 1000).await.unwrap();
+    weighing.settle().await.unwrap();
+    weighing.proxy.turn(Weather::Broken);
+    let log = weighing.tailwater.log().len();
+    weighing.update_all().await.unwrap();
+    weighing.wait_for_log(log, "write failed").await.unwrap();
+    weighing.tailwater.kill().unwrap();
+    // Their documents are looked up anew: ten small changes are 80 MB now, and more once encoded.
+    weighing.grow(8_000_000).await.unwrap();
+    weighing.proxy.turn(Weather::Clear);
+    weighing.start_again().unwrap();
+    weighing.settle().await.unwrap();
+    assert!(weighing.tailwater.log()[log..].contains("finishing the pending range"));
+}

@@ -16,6 +16,7 @@ pub mod kill_loop;
 pub mod outage;
 pub mod rig;
 pub mod servers;
+pub mod throughput;
 pub mod tree;
 pub mod truth;
 pub mod watch;

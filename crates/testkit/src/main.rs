@@ -1,4 +1,4 @@
-//! What `cargo xtask demo` and `cargo xtask soak` become: everything that needs servers.
+//! What `cargo xtask demo`, `soak` and `bench` become: everything that needs servers.
 
 mod demo;
 mod soak;
@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use tailwater_testkit::throughput;
 
 /// Runs Tailwater against real servers.
 #[derive(Debug, Parser)]
@@ -18,6 +19,20 @@ enum Command {
     /// Run long loops
     #[command(subcommand)]
     Soak(soak::Soak),
+    /// Measure
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+/// Measurements.
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// How fast a backlog is read into the embedded engine
+    Throughput {
+        /// How many inserts
+        #[arg(long, value_name = "N", default_value_t = 300_000)]
+        events: u32,
+    },
 }
 
 #[tokio::main]
@@ -25,6 +40,7 @@ async fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Demo(demo) => demo.run().await,
         Command::Soak(soak) => soak.run().await,
+        Command::Bench(Bench::Throughput { events }) => measure_throughput(events).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -33,6 +49,13 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn measure_throughput(events: u32) -> anyhow::Result<()> {
+    let report = throughput::run(&tailwater()?, events).await?;
+    let report = report.context("a server is missing: run `cargo xtask setup`")?;
+    print(&format!("{report}\n"));
+    Ok(())
 }
 
 /// The program under test, which stands beside this one.

@@ -39,6 +39,8 @@ pub struct Weighing {
     pub written: Written,
     memory_bytes: u64,
     document_bytes: u64,
+    binary: PathBuf,
+    arguments: Vec<String>,
     files: Collection<Document>,
     clickhouse: ClickHouse,
     _engine: Engine,
@@ -104,7 +106,7 @@ impl Weighing {
         );
         let file = home.path().join("tailwater.yaml");
         std::fs::write(&file, config)?;
-        let arguments = ["run".into(), "--config".into(), file.display().to_string()];
+        let arguments = vec!["run".into(), "--config".into(), file.display().to_string()];
         let log = home.path().join("run.log");
         let tailwater = Tailwater::start(binary, &arguments, &log)?;
         let clickhouse = ClickHouse::new(&format!("http://{}", engine.address()), "default");
@@ -116,6 +118,8 @@ impl Weighing {
             written: Written::default(),
             memory_bytes,
             document_bytes: 0,
+            binary: binary.to_owned(),
+            arguments,
             files,
             clickhouse,
             _engine: engine,
@@ -180,6 +184,50 @@ impl Weighing {
         ensure!(update.await?.modified_count == 1, "document {number} is gone");
         self.written.changes += 1;
         self.written.bytes += self.document_bytes;
+        Ok(())
+    }
+
+    /// Changes all documents at once.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses.
+    pub async fn update_all(&mut self) -> anyhow::Result<()> {
+        let update = doc! { "$inc": { "changes": 1_i64 } };
+        let updated = self.files.update_many(doc! {}, update).await?.modified_count;
+        ensure!(updated == u64::from(self.written.documents), "{updated} were changed");
+        self.written.changes += updated;
+        self.written.bytes += updated * self.document_bytes;
+        Ok(())
+    }
+
+    /// Makes every document about `size` bytes large.
+    ///
+    /// # Errors
+    ///
+    /// When the server refuses.
+    pub async fn grow(&mut self, size: usize) -> anyhow::Result<()> {
+        for number in 0..self.written.documents {
+            let mut content = document(number, size);
+            self.document_bytes = u64::try_from(content.to_vec()?.len())?;
+            content.remove("_id");
+            content.remove("changes");
+            let update = doc! { "$set": content, "$inc": { "changes": 1_i64 } };
+            self.files.update_one(doc! { "_id": i64::from(number) }, update).await?;
+            self.written.changes += 1;
+            self.written.bytes += self.document_bytes;
+        }
+        Ok(())
+    }
+
+    /// Starts the killed `run` again.
+    ///
+    /// # Errors
+    ///
+    /// When the process cannot be started.
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
+        let log = self.home.path().join("run.log");
+        self.tailwater = Tailwater::start(&self.binary, &self.arguments, &log)?;
         Ok(())
     }
 
