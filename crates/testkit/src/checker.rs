@@ -27,8 +27,9 @@ use crate::watch::Watch;
 /// Rows that are read at once.
 const PAGE: u64 = 20_000;
 
-/// The checker gives up waiting when nothing has moved for so long.
-const STANDSTILL: Duration = Duration::from_secs(60);
+/// The checker gives up waiting when nothing has moved for so long. A Range with many renames and
+/// drops takes a slow machine more than a minute.
+const STANDSTILL: Duration = Duration::from_secs(240);
 
 /// What is compared.
 #[derive(Debug, Clone)]
@@ -139,11 +140,7 @@ impl Checker {
                 (most, moved) = (keys, Instant::now());
             }
             if moved.elapsed() > STANDSTILL {
-                tracing::warn!(
-                    keys,
-                    events,
-                    "nothing has moved for a minute, judging what is there"
-                );
+                tracing::warn!(keys, events, "nothing has moved for long, judging what is there");
                 return;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -200,7 +197,7 @@ impl Checker {
                     findings.extend(self.current_state_of(namespace, &lives).await?);
                 }
             }
-            if findings.is_empty() || moved.elapsed() > STANDSTILL / 4 {
+            if findings.is_empty() || moved.elapsed() > STANDSTILL / 8 {
                 return Ok(findings);
             }
             if findings != last {

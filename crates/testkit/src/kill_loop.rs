@@ -18,8 +18,11 @@ use crate::workload::{self, Ddl, Tally, Workload};
 /// How long a settling product may take.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(60);
 
-/// How long a product that nobody kills may take to bring a change, on the slowest machine.
-const PROGRESS_DEADLINE: Duration = Duration::from_secs(120);
+/// How long a product that nobody kills may take to catch up, on the slowest machine.
+const PROGRESS_DEADLINE: Duration = Duration::from_secs(300);
+
+/// More changes than a rig writes before its first rows.
+const WARM_UP: u64 = 200;
 
 /// What to kill, and how often.
 #[derive(Debug, Clone)]
@@ -168,10 +171,15 @@ async fn kill_and_judge(
     let mut most = 0;
 
     for number in 1..=plan.kills {
-        // Some kills fall into the start and its recovery, most into the work.
-        if !random.random_ratio(1, 3) {
-            wait_for_more(rig, &mut most, &mut engine_killed, &mut report).await?;
-        }
+        // Some kills fall into the start and its recovery, most into the work, and some into the
+        // work of a run that has caught up, also with what waits behind others.
+        let changes = match random.random_range(0..15) {
+            0..5 => 0,
+            5..14 => most + 1,
+            // What came before the first rows never arrives.
+            _ => rig.truth.len_of(&plan.watch).await.saturating_sub(WARM_UP),
+        };
+        most = wait_for(rig, changes, &mut engine_killed, &mut report).await?.max(most);
         tokio::time::sleep(Duration::from_millis(random.random_range(0..1000))).await;
         revive(rig, &mut engine_killed, &mut report)?;
 
@@ -237,22 +245,21 @@ async fn kill_and_judge(
     Ok(report)
 }
 
-/// Waits until more changes have arrived than ever before.
-async fn wait_for_more(
+/// Waits until so many changes have arrived, and tells how many it saw.
+async fn wait_for(
     rig: &mut Rig,
-    most: &mut u64,
+    changes: u64,
     engine_killed: &mut bool,
     report: &mut Report,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<u64> {
     let started = Instant::now();
     loop {
         let keys = rig.checker.keys().await;
-        if keys > *most {
-            *most = keys;
-            return Ok(());
+        if keys >= changes {
+            return Ok(keys);
         }
         revive(rig, engine_killed, report)?;
-        ensure!(started.elapsed() < PROGRESS_DEADLINE, "no change beyond {keys} arrives");
+        ensure!(started.elapsed() < PROGRESS_DEADLINE, "{keys} changes arrive, not {changes}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use crate::contract::{self, Token};
+use crate::watch::Watch;
 
 /// The database of the markers that tell how far the truth has read. Never judged.
 pub const MARKERS: &str = "testkit_markers";
@@ -123,6 +124,12 @@ impl Truth {
     /// How many events there are so far, markers excluded.
     pub async fn len(&self) -> usize {
         self.events.lock().await.len()
+    }
+
+    /// How many of them a run brings that watches this.
+    pub async fn len_of(&self, watch: &Watch) -> u64 {
+        let events = self.events.lock().await;
+        events.iter().filter(|event| watch.stream_of(event).is_some()).count() as u64
     }
 
     /// Whether there is no event yet.
