@@ -52,8 +52,9 @@ const fn meaning(code: i32, phase: Phase) -> Meaning {
     match (code, phase) {
         // ChangeStreamFatalError, "the resume token was not found", and its kin.
         (280 | 464, _) => Meaning::TokenRefused,
-        // InvalidResumeToken, a KeyString of an unknown form, a token of a newer version.
-        (260 | 50811 | 50795, Phase::Open) => Meaning::TokenRefused,
+        // InvalidResumeToken, a KeyString of an unknown form, a token of a newer version, a token of a
+        // fragment for a server that sends none.
+        (260 | 50811 | 50795 | 40646, Phase::Open) => Meaning::TokenRefused,
         // ChangeStreamHistoryLost.
         (286, _) => Meaning::HistoryLost,
         // BSONObjectTooLarge.
@@ -130,7 +131,7 @@ fn hint(code: Option<i32>) -> Option<&'static str> {
         13 => "give the user the role `read` on the watched databases",
         18 => "check the user name, the password and `authSource` in the connection string",
         40573 => STANDALONE_HINT,
-        280 | 464 | 260 | 50811 | 50795 => {
+        280 | 464 | 260 | 50811 | 50795 | 40646 => {
             "use the server and the collections of the last run; if they are gone for good, start \
              again with a new state folder and new tables"
         }
@@ -167,6 +168,7 @@ mod tests {
             (50811, Phase::Open, ErrorKind::WrongHistory),
             (464, Phase::Read, ErrorKind::WrongHistory),
             (50795, Phase::Open, ErrorKind::WrongHistory),
+            (40646, Phase::Open, ErrorKind::WrongHistory),
             (10334, Phase::Read, ErrorKind::Unsuitable),
             (47, Phase::Read, ErrorKind::Unsuitable),
             (47, Phase::Open, ErrorKind::Unsuitable),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bson::{Document, doc};
 use mongodb::Client;
-use tailwater_testkit::servers::{Engine, Mongod, Tailwater};
+use tailwater_testkit::servers::{Engine, Exit, Mongod, Tailwater};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -130,4 +130,75 @@ async fn a_deployment_is_watched_as_one_stream() {
     expect(&url, STATE_OF_ONE, "2\tthird\n").await;
     expect(&url, STATE_OF_JOB_C, JOB_C).await;
     expect(&url, "SELECT DISTINCT _topic FROM record_raw", "deployment\n").await;
+}
+
+/// Runs by a config file that lists one kind of DDL and leaves out some fields.
+fn run_listing(home: &Path, mongod: &Mongod, url: &str, ddl: &str) -> Tailwater {
+    let file = home.join("tailwater.yaml");
+    let text = format!(
+        "version: 1\nmongodb:\n  uri: \"{}\"\n  databases: [shop]\n  operations: [insert, update, replace, delete, {ddl}]\n  \
+         exclude_fields: {{ shop.users: [pin, cards.number] }}\n  \
+         full_document_before_change: whenAvailable\nclickhouse: {{ url: \"{url}\" }}\nstate: {}\n",
+        mongod.uri(),
+        home.join("state").display(),
+    );
+    std::fs::write(&file, text).unwrap();
+    let arguments = ["run".to_owned(), "-c".to_owned(), file.display().to_string()];
+    Tailwater::start(binary(), &arguments, &home.join("log")).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_listed_has_rows_what_is_excluded_is_nowhere_and_both_may_change() {
+    let home = tempfile::tempdir().unwrap();
+    let Some(mongod) = Mongod::start().await.unwrap() else { return };
+    let engine = Engine::start(binary(), &home.path().join("engine")).await.unwrap();
+    let Some(engine) = engine else { return };
+    let url = format!("http://{}", engine.address());
+    let shop = mongod.client().await.unwrap().database("shop");
+    let (users, old) = (shop.collection::<Document>("users"), shop.collection("old"));
+    let images = doc! { "enabled": true };
+    let create = doc! { "create": "users", "changeStreamPreAndPostImages": images };
+    shop.run_command(create).await.unwrap();
+
+    let mut tailwater = run_listing(home.path(), &mongod, &url, "createIndexes");
+    let deadline = Instant::now() + DEADLINE;
+    while !tailwater.log().contains("stream begins") {
+        assert!(Instant::now() < deadline, "{}", tailwater.log_tail());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let cards = [doc! { "number": "SECRET", "kind": "visa" }];
+    let user = doc! { "name": "ada", "pin": "SECRET", "cards": &cards[..] };
+    for id in 0..3 {
+        let mut user = user.clone();
+        user.insert("_id", id);
+        users.insert_one(user).await.unwrap();
+        old.insert_one(doc! { "_id": id }).await.unwrap();
+    }
+    let change = doc! { "$set": { "cards.0.number": "SECRET 2", "cards.0.kind": "amex" } };
+    users.update_one(doc! { "_id": 0 }, change).await.unwrap();
+    old.drop().await.unwrap();
+    let index =
+        doc! { "createIndexes": "users", "indexes": [{ "key": { "name": 1 }, "name": "n" }] };
+    shop.run_command(index).await.unwrap();
+    expect(&url, OPERATIONS, "createIndexes\t1\t1\ninsert\t6\t6\nupdate\t1\t1\n").await;
+    expect(&url, "SELECT count() FROM shop__old_current", "0\n").await;
+    assert_eq!(tailwater.terminate(DEADLINE).await.unwrap(), Exit::Code(0));
+
+    // The last event that was read is of a kind that is not listed any more.
+    users.update_one(doc! { "_id": 1 }, doc! { "$set": { "name": "bob" } }).await.unwrap();
+    users.delete_one(doc! { "_id": 0 }).await.unwrap();
+    old.insert_one(doc! { "_id": 9 }).await.unwrap();
+    let mut tailwater = run_listing(home.path(), &mongod, &url, "drop");
+    old.drop().await.unwrap();
+    let listed = "createIndexes\t1\t1\ndelete\t1\t1\ndrop\t1\t1\ninsert\t7\t7\nupdate\t2\t2\n";
+    expect(&url, OPERATIONS, listed).await;
+    assert!(tailwater.log().contains("going on from the time"), "{}", tailwater.log_tail());
+    assert_eq!(tailwater.terminate(DEADLINE).await.unwrap(), Exit::Code(0));
+
+    let secrets = "SELECT countIf(position(raw, 'SECRET') > 0 OR position(toString(attrs), 'SECRET') > 0) \
+                   FROM record_raw";
+    expect(&url, secrets, "0\n").await;
+    let documents = "SELECT countIf(position(_bson, 'SECRET') > 0 OR position(toString(doc), 'SECRET') > 0), \
+                     countIf(position(_bson, 'kind') > 0) > 0 FROM shop__users";
+    expect(&url, documents, "0\t1\n").await;
 }

@@ -5,6 +5,7 @@ use mongodb::Client;
 use tailwater_core::ErrorKind;
 use tailwater_core::scope::Scope;
 use tailwater_core::watch::Watch;
+use tailwater_mongodb::bookmark::Place;
 use tailwater_testkit::servers::Mongod;
 
 use crate::watcher::{Watcher, listed, moved, now, tokens};
@@ -57,6 +58,27 @@ async fn other_kinds_are_listed_from_any_event_on_without_loss_or_repetition() {
         let behind: Vec<_> = new.iter().filter(|event| event.version() > last).cloned().collect();
         let read = watcher.read(behind.len()).await.unwrap();
         assert_eq!(tokens(&read), tokens(&behind), "behind event {count}");
+    }
+}
+
+/// A newer server may have sent an event in fragments that this one sends whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_the_token_of_a_fragment_that_is_no_more_nothing_is_repeated() {
+    let Some(mongod) = Mongod::start().await.unwrap() else { return };
+    let begin = now(&mongod).await;
+    write(&mongod.client().await.unwrap()).await;
+    let scopes = || vec![Scope::Database("shop".into())];
+    let all = Watcher::start(&mongod, scopes(), Watch::default(), &begin).await.read(23).await;
+    let all = all.unwrap();
+    for count in [2, 8, 20] {
+        let token = String::from_utf8_lossy(all[count - 1].token_data()).into_owned();
+        let fragment = format!("{}2B0404", token.strip_suffix("04").unwrap());
+        let there = moved(&begin, |bookmark| {
+            bookmark.place = Place::After(bson::rawdoc! { "_data": fragment });
+        });
+        let mut watcher = Watcher::start(&mongod, scopes(), Watch::default(), &there).await;
+        let read = watcher.read(all.len() - count).await.unwrap();
+        assert_eq!(tokens(&read), tokens(&all[count..]), "behind event {count}");
     }
 }
 
