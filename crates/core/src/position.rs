@@ -121,8 +121,9 @@ impl Epoch {
 
     /// Reads the 32 hex digits that `Display` writes.
     pub fn parse(text: &str) -> Option<Self> {
-        (text.len() == 32).then_some(())?;
-        u128::from_str_radix(text, 16).ok().map(|bits| Self(bits.to_be_bytes()))
+        let epoch = u128::from_str_radix(text, 16).ok().map(|bits| Self(bits.to_be_bytes()))?;
+        // Neither a sign nor upper case.
+        (epoch.to_string() == text).then_some(epoch)
     }
 }
 

@@ -276,3 +276,71 @@ fn merges_keep_mixed_types_and_thousands_of_paths() {
     assert_eq!(engine.query(parts, "TSV"), b"1\n");
     assert_rows(&engine.rows("merged"), &rows, Dates::DateTime64, "merged");
 }
+
+/// Values at which a type, a range or a name ends, each in one path over time.
+fn borders() -> Vec<Fields> {
+    let scalar = |value: Bson| Sample::Scalar(value);
+    let date = |ms| scalar(Bson::DateTime(bson::DateTime::from_millis(ms)));
+    let one = |key: &str, value: Sample| Sample::Document(vec![(key.to_owned(), value)]);
+    let list = |items: &[Sample]| Sample::Array(items.to_vec());
+    let (first, last) = (-2_208_988_800_000, 10_413_791_999_999);
+    let values = vec![
+        scalar(Bson::Int32(1)),
+        scalar(Bson::String("1".to_owned())),
+        scalar(Bson::Int64(i64::MIN)),
+        scalar(Bson::Int64(i64::MAX)),
+        scalar(Bson::Double(i64::MAX as f64)),
+        date(first),
+        date(first - 1),
+        date(last),
+        date(last + 1),
+        list(&[date(first), date(last), scalar(Bson::Null)]),
+        list(&[date(first), date(first - 1)]),
+        list(&[list(&[date(last)]), list(&[]), list(&[date(first), scalar(Bson::Null)])]),
+        list(&[list(&[list(&[one("at", list(&[date(last)]))])]), scalar(Bson::Int32(1))]),
+        list(&[
+            scalar(Bson::Int64(i64::MAX)),
+            scalar(Bson::Double(0.5)),
+            scalar(Bson::Boolean(true)),
+        ]),
+        list(&[one("b", scalar(Bson::Int32(1))), one("b", date(last)), one("c", list(&[]))]),
+        list(&[one("b", list(&[one("b", date(first))])), scalar(Bson::Null)]),
+        one("b", one("c", scalar(Bson::Int64(i64::MIN)))),
+        one("", one("", scalar(Bson::Int32(1)))),
+        one("a.b", one("%2E", one(".", scalar(Bson::Int32(1))))),
+        one("a%2Eb", one("%2E", scalar(Bson::String("x".to_owned())))),
+        one("%", one("%2", one("%252E", scalar(Bson::Boolean(false))))),
+    ];
+    let names = ["a", "", ".", "a.b", "%2E", "%252E", "a."];
+    // Each value alone in its row, and all names beside one another.
+    let alone = values.iter().map(|value| vec![("a".to_owned(), value.clone())]);
+    let beside = values.iter().map(|value| {
+        let kept = names.iter().filter(|name| **name != "%2E");
+        kept.map(|name| ((*name).to_owned(), value.clone())).collect()
+    });
+    let own = vec![("%2E".to_owned(), scalar(Bson::Int32(1)))];
+    alone.chain(beside).chain([own]).collect()
+}
+
+#[test]
+fn a_path_that_holds_everything_over_time_survives_merges() {
+    let Some(engine) = engine() else { return };
+    engine.query("CREATE TABLE borders (i UInt64, j JSON) ENGINE = MergeTree ORDER BY i", "Null");
+    let rows = borders();
+    // A part for each row, then two halves that are merged with all of them.
+    let parts: Vec<&[Fields]> = rows.chunks(1).chain(rows.chunks(rows.len() / 2 + 1)).collect();
+    let mut start = 0;
+    for rows in &parts {
+        let (_, file) = block_file(rows, Dates::DateTime64);
+        let source = source(&file);
+        engine.query(&format!("INSERT INTO borders SELECT i + {start}, j FROM {source}"), "Null");
+        start += rows.len();
+    }
+    let all: Vec<Fields> = parts.concat();
+    assert_rows(&engine.rows("borders"), &all, Dates::DateTime64, "before");
+    engine.query("OPTIMIZE TABLE borders FINAL", "Null");
+    let active = "SELECT count() FROM system.parts WHERE active AND table = 'borders'";
+    assert_eq!(engine.query(active, "TSV"), b"1\n");
+    assert_rows(&engine.rows("borders"), &all, Dates::DateTime64, "merged");
+    engine.query("DROP TABLE borders SYNC", "Null");
+}

@@ -115,7 +115,7 @@ pub(crate) fn scalar() -> impl Strategy<Value = Bson> {
         any::<bool>().prop_map(Bson::Boolean),
         Just(Bson::Null),
         any::<i32>().prop_map(Bson::Int32),
-        any::<i64>().prop_map(Bson::Int64),
+        prop_oneof![any::<i64>(), Just(i64::MIN), Just(i64::MAX)].prop_map(Bson::Int64),
         date().prop_map(|ms| Bson::DateTime(bson::DateTime::from_millis(ms))),
         any::<[u8; 12]>().prop_map(|id| Bson::ObjectId(id.into())),
         decimal(),
@@ -156,7 +156,7 @@ fn name() -> impl Strategy<Value = String> {
         6 => "[a-d]",
         1 => Just(String::new()),
         1 => Just("a.b".to_owned()),
-        1 => Just("a%2Eb".to_owned()),
+        1 => prop_oneof![Just("a%2Eb"), Just("%2E"), Just(".")].prop_map(str::to_owned),
         1 => "[ -#%-~é]{1,8}",
     ]
 }

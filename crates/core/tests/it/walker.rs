@@ -7,6 +7,12 @@ use crate::sample::{self, without_repeats};
 /// The value as the `bson` crate has it.
 fn decoded(value: &Value<'_>) -> Bson {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    // As the crate has them.
+    let sorted = |options: &[u8]| {
+        let mut options: Vec<char> = text(options).chars().collect();
+        options.sort_unstable();
+        options.into_iter().collect::<String>()
+    };
     match *value {
         Value::Double(double) => Bson::Double(double),
         Value::String(bytes) => Bson::String(text(bytes)),
@@ -15,6 +21,8 @@ fn decoded(value: &Value<'_>) -> Bson {
             Bson::Array(array.elements().map(|item| decoded(&item.unwrap().value)).collect())
         }
         Value::Binary { subtype, bytes } => {
+            // The crate leaves out the inner length of the old subtype.
+            let bytes = if subtype == 2 { &bytes[4..] } else { bytes };
             Bson::Binary(bson::Binary { subtype: subtype.into(), bytes: bytes.to_vec() })
         }
         Value::Undefined => Bson::Undefined,
@@ -24,9 +32,13 @@ fn decoded(value: &Value<'_>) -> Bson {
         Value::Null => Bson::Null,
         Value::Regex { pattern, options } => Bson::RegularExpression(bson::Regex {
             pattern: text(pattern).try_into().unwrap(),
-            options: text(options).try_into().unwrap(),
+            options: sorted(options).try_into().unwrap(),
         }),
-        Value::DbPointer { .. } => unreachable!("the samples have none"),
+        Value::DbPointer { namespace, id } => {
+            let pointer =
+                serde_json::json!({ "$ref": text(namespace), "$id": { "$oid": hex::encode(id) } });
+            serde_json::json!({ "$dbPointer": pointer }).try_into().unwrap()
+        }
         Value::Code(code) => Bson::JavaScriptCode(text(code)),
         Value::Symbol(symbol) => Bson::Symbol(text(symbol)),
         Value::CodeWithScope { code, scope } => {
@@ -44,7 +56,7 @@ fn decoded(value: &Value<'_>) -> Bson {
     }
 }
 
-fn decoded_document(doc: Doc<'_>) -> bson::Document {
+pub(crate) fn decoded_document(doc: Doc<'_>) -> bson::Document {
     doc.elements()
         .map(|element| {
             let element = element.unwrap();
@@ -62,7 +74,7 @@ fn is_json(text: &[u8]) -> bool {
 }
 
 /// Walks everything in every way there is; must not panic.
-fn walk_all(bytes: &[u8]) -> Result<(), BsonError> {
+pub(crate) fn walk_all(bytes: &[u8]) -> Result<(), BsonError> {
     let doc = Doc::new(bytes)?;
     doc.get("a").ok();
     let mut text = Vec::new();

@@ -268,3 +268,44 @@ fn names_in_arrays_of_objects_count() {
     assert!(!column.is_too_wide());
     assert_eq!(column.rows(), 1);
 }
+
+#[test]
+fn a_replacement_by_an_equal_id_ends_the_row_of_the_old_one() {
+    let event = |number: u32, key: Bson, document: bson::Document| {
+        let event = doc! {
+            "_id": { "_data": format!("8265F1A2B3{number:08X}2B022C0100296E5A1004") },
+            "operationType": "replace",
+            "clusterTime": Bson::Timestamp(bson::Timestamp { time: 1_700_000_000, increment: number }),
+            "ns": { "db": "d", "coll": "wide" },
+            "documentKey": { "_id": key },
+            "fullDocument": document,
+        };
+        ChangeEvent::index(Bytes::from(event.to_vec().unwrap())).unwrap()
+    };
+    let names = |count: i32| (0..count).map(|n| (format!("n{n}"), n.into()));
+    // As its own form, and as text.
+    for width in [1, 5_000] {
+        let mut second = doc! { "_id": 1.0 };
+        second.extend(names(width));
+        let events = vec![
+            event(1, 1.into(), doc! { "_id": 1_i64, "a": 1 }),
+            event(2, 1.into(), second),
+            event(3, 1.0.into(), doc! { "_id": 1.0, "a": 2 }),
+        ];
+        let rows = encode(events);
+        let block = &rows.stretches[0].upsert[0].1;
+        assert_eq!(block.rows, 4);
+        let ids = b"\x03_id\x06String\x011\x011\x17{\"$numberDouble\":\"1.0\"}\x17{\"$numberDouble\":\"1.0\"}";
+        assert!(block.bytes.windows(ids.len()).any(|part| part == ids), "{width}");
+        let Some(engine) = engine() else { continue };
+        engine.query(&table::create_current("default", &block.table, ""), "Null");
+        insert(&engine, block.table.as_str(), table::CURRENT_COLUMNS, &block.bytes);
+        let state = format!(
+            "SELECT _id, doc.a FROM {} FINAL WHERE _is_deleted = 0 ORDER BY _id",
+            block.table
+        );
+        let state = String::from_utf8(engine.query(&state, "TSVRaw")).unwrap();
+        assert_eq!(state, "{\"$numberDouble\":\"1.0\"}\t2\n");
+        engine.query(&format!("DROP TABLE {} SYNC", block.table), "Null");
+    }
+}
