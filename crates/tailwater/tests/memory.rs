@@ -23,8 +23,8 @@ const LEAST: u64 = 64 * MIB;
 #[tokio::test(flavor = "multi_thread")]
 async fn documents_of_16_mb_pass_though_each_is_as_large_as_the_budget() {
     let Some(mut weighing) = Weighing::start(binary(), LEAST).await.unwrap() else { return };
-    weighing.insert(10, 15_900_000).await.unwrap();
-    weighing.update(2).await.unwrap();
+    weighing.insert(8, 15_900_000).await.unwrap();
+    weighing.update(1).await.unwrap();
     weighing.settle().await.unwrap();
     let most = weighing.expect_bounded().unwrap();
     println!("{}; {} MiB resident at most", weighing.written, most / MIB);
@@ -42,11 +42,11 @@ async fn an_outage_under_load_fills_the_budget_and_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_clickhouse_slows_reading_down() {
     let Some(mut weighing) = Weighing::start(binary(), LEAST).await.unwrap() else { return };
-    weighing.insert(40, 1_000_000).await.unwrap();
+    weighing.insert(20, 1_000_000).await.unwrap();
     weighing.settle().await.unwrap();
-    weighing.proxy.turn(Weather::Slow(Duration::from_millis(5)));
+    weighing.proxy.turn(Weather::Slow(Duration::from_millis(2)));
     weighing.update(6).await.unwrap();
-    weighing.wait_for_rows(100).await.unwrap();
+    weighing.wait_for_rows(40).await.unwrap();
     weighing.proxy.turn(Weather::Clear);
     weighing.settle().await.unwrap();
     let most = weighing.expect_bounded().unwrap();

@@ -28,14 +28,14 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Some seconds: a budget of 128 MiB, and changes of four times as much.
+    /// Some seconds: the least budget, and changes of four times as much.
     pub const fn short() -> Self {
         Self {
-            memory_bytes: 128 * MIB,
-            documents: 32,
+            memory_bytes: 64 * MIB,
+            documents: 12,
             document_bytes: 4_000_000,
             pause: Duration::ZERO,
-            at_least_bytes: 512 * MIB,
+            at_least_bytes: 256 * MIB,
             at_least_time: Duration::ZERO,
         }
     }
@@ -43,6 +43,7 @@ impl Plan {
     /// As long as that, with a budget of 128 MiB and 4 MB of changes a second.
     pub const fn long(time: Duration) -> Self {
         Self {
+            memory_bytes: 128 * MIB,
             documents: 200,
             document_bytes: 200_000,
             pause: Duration::from_millis(50),
