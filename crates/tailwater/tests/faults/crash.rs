@@ -118,7 +118,10 @@ async fn a_transaction_on_one_document_survives_deaths_in_its_middle() {
     session.commit_transaction().await.unwrap();
     let exit = stage.rig.tailwater.wait(DEADLINE).await.unwrap();
     assert_eq!(exit, Exit::Signal);
-    println!("{}", stage.checkpoints()[0]["pending"]["range"]);
+    let range = stage.checkpoints()[0]["pending"]["range"].clone();
+    let [first, last] = ["first", "last"].map(|end| range[end].as_u64().unwrap());
+    let within = rows < first || last + 1 < rows + 1000;
+    assert!(within, "{range} does not cut the transaction, which begins at {rows}");
     start_with_failpoint(&mut stage.rig, failpoint::RECOVERED);
     let exit = stage.rig.tailwater.wait(DEADLINE).await.unwrap();
     assert_eq!(exit, Exit::Signal);
