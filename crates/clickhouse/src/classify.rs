@@ -36,11 +36,14 @@ fn by_code(code: u32) -> ErrorKind {
     match code {
         // UNEXPECTED_END_OF_FILE, FILE_DOESNT_EXIST, TIMEOUT_EXCEEDED, READONLY,
         // TOO_MANY_SIMULTANEOUS_QUERIES, NO_FREE_CONNECTION, SOCKET_TIMEOUT, NETWORK_ERROR,
-        // MEMORY_LIMIT_EXCEEDED, TABLE_IS_READ_ONLY, NOT_ENOUGH_SPACE, TOO_MANY_PARTS,
+        // TABLE_IS_READ_ONLY, NOT_ENOUGH_SPACE, TOO_MANY_PARTS,
         // TOO_FEW_LIVE_REPLICAS, UNKNOWN_STATUS_OF_INSERT, RECEIVED_ERROR_TOO_MANY_REQUESTS,
         // KEEPER_EXCEPTION, QUERY_WAS_CANCELLED, CANNOT_WRITE_TO_FILE_DESCRIPTOR.
-        3 | 107 | 159 | 164 | 202 | 203 | 209 | 210 | 241 | 242 | 243 | 252 | 285 | 319 | 364
-        | 394 | 425 | 75 | 999 => ErrorKind::Busy,
+        3 | 107 | 159 | 164 | 202 | 203 | 209 | 210 | 242 | 243 | 252 | 285 | 319 | 364 | 394
+        | 425 | 75 | 999 => ErrorKind::Busy,
+        // TOO_MANY_ROWS, CANNOT_ALLOCATE_MEMORY, MEMORY_LIMIT_EXCEEDED, TOO_MANY_BYTES,
+        // TOO_MANY_ROWS_OR_BYTES.
+        158 | 173 | 241 | 307 | 396 => ErrorKind::TooLarge,
         // UNKNOWN_USER, WRONG_PASSWORD, REQUIRED_PASSWORD, ACCESS_DENIED, AUTHENTICATION_FAILED.
         192 | 193 | 194 | 497 | 516 => ErrorKind::Unauthorized,
         // NO_SUCH_COLUMN_IN_TABLE, UNKNOWN_IDENTIFIER, UNKNOWN_TABLE, UNKNOWN_DATABASE,
@@ -89,7 +92,7 @@ mod tests {
     #[test]
     fn every_code_has_its_kind() {
         for (code, kind) in [
-            (241, ErrorKind::Busy),
+            (241, ErrorKind::TooLarge),
             (252, ErrorKind::Busy),
             (243, ErrorKind::Busy),
             (159, ErrorKind::Busy),

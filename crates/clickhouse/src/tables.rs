@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use serde::Deserialize;
 use tailwater_core::gap::Gap;
-use tailwater_core::position::{Epoch, LaneId, Millis, Seq, SeqRange};
-use tailwater_core::rows::{Block, Ending, Identity, Layout, Namespace, Rejection, Rows};
+use tailwater_core::position::{Epoch, LaneId, Millis, Seq};
+use tailwater_core::rows::{Block, Ending, Identity, Layout, Namespace, Rejection, Rows, Stretch};
 use tailwater_core::scope::Scope;
 use tailwater_core::sql::literal;
 use tailwater_core::table::{self, RowsOf, TableName};
@@ -147,18 +147,20 @@ impl Target for Tables {
     }
 
     async fn upsert(&self, declared: Declared<'_>, body: &PartRows) -> Result<()> {
-        let range = self.name(declared);
-        for stretch in &body.0.stretches {
-            try_join_all(stretch.upsert.iter().map(async |(namespace, block)| {
-                self.current(namespace).await?;
-                self.insert(block, &range, None).await
-            }))
-            .await?;
-            for ending in &stretch.endings {
-                self.end(declared, ending).await?;
+        let mut smaller;
+        let (mut stretches, mut most) = (&body.0.stretches, body.0.len());
+        loop {
+            match self.upsert_in_order(declared, stretches).await {
+                // A version tells which row counts, so those that went before may go again.
+                Err(error) if error.kind() == ErrorKind::TooLarge && most > 1 => {
+                    most = most.div_ceil(2);
+                    warn!(stream = %declared.lane, most, "writing the current state in smaller blocks");
+                    smaller = body.0.smaller_stretches(&self.layout, most)?;
+                    stretches = &smaller;
+                }
+                written => return written,
             }
         }
-        Ok(())
     }
 
     async fn append(
@@ -225,10 +227,8 @@ impl Target for Tables {
             topic: lane.topic(),
             partition: lane.partition(),
             offsets: match declared.renumbered {
-                None => (intent.range.first.0, intent.range.last.0),
-                Some(SeqRange { first, last }) => {
-                    (first.0.min(intent.range.first.0), last.0.max(intent.range.last.0))
-                }
+                false => Some((intent.range.first.0, intent.range.last.0)),
+                true => None,
             },
             ts: (intent.plan.ts_min.0, intent.plan.ts_max.0),
         };
@@ -261,18 +261,19 @@ impl Target for Tables {
 
     async fn has_ahead(&self, declared: Declared<'_>, body: &PartRows) -> Result<bool> {
         let Declared { lane, epoch, .. } = declared;
-        let Some(range) = declared.renumbered else { return Ok(false) };
-        let newest = body.0.newest_version();
+        let (version, own) = body.0.newest();
+        let mut rows = 0;
         for table in [&self.layout.records, &self.layout.dead_letters] {
             let database = self.connection.database();
-            let offsets = (range.first.0, range.last.0);
-            let sql = table::newer_rows(database, table, (lane, epoch), offsets, newest);
+            let sql = table::count_from(database, table, (lane, epoch), version);
             let what = format!("cannot look for newer rows of `{lane}`");
-            if self.connection.text(&sql, &what).await? != "0" {
-                return Ok(true);
-            }
+            let count = self.connection.text(&sql, &what).await?;
+            rows += count.parse::<u64>().map_err(|error| {
+                Error::new(ErrorKind::Unreachable, format!("{what}: not a number"))
+                    .with_source(error)
+            })?;
         }
-        Ok(false)
+        Ok(rows > own)
     }
 
     async fn record_gap(&self, gap: &Gap) -> Result<()> {
@@ -329,6 +330,21 @@ impl Tables {
         made.insert(table.clone(), namespace.clone());
         made.insert(table.view(), namespace.clone());
         Ok(table)
+    }
+
+    async fn upsert_in_order(&self, declared: Declared<'_>, stretches: &[Stretch]) -> Result<()> {
+        let range = self.name(declared);
+        for stretch in stretches {
+            try_join_all(stretch.upsert.iter().map(async |(namespace, block)| {
+                self.current(namespace).await?;
+                self.insert(block, &range, None).await
+            }))
+            .await?;
+            for ending in &stretch.endings {
+                self.end(declared, ending).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends the older rows of a collection that was dropped or renamed; under a new name they live

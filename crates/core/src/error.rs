@@ -25,6 +25,8 @@ pub enum ErrorKind {
     Unauthorized,
     /// A server or a table is not what exactly-once delivery needs.
     Unsuitable,
+    /// A server cannot take so much at once: it has no memory for it now, or never will.
+    TooLarge,
     /// The position is no longer in the oplog.
     HistoryLost,
     /// The position does not belong to this server, or the stored state to this target.
@@ -56,7 +58,7 @@ impl ErrorKind {
     /// What the caller does about an error of this kind.
     pub const fn action(self) -> Action {
         match self {
-            Self::Unreachable | Self::Busy => Action::Retry,
+            Self::Unreachable | Self::Busy | Self::TooLarge => Action::Retry,
             Self::Refused => Action::Repair,
             Self::Config
             | Self::Unauthorized
@@ -78,6 +80,7 @@ impl ErrorKind {
             Self::Busy => "the server is overloaded; Tailwater goes on when it answers again",
             Self::Unauthorized => "check the user name, the password and the rights of the user",
             Self::Unsuitable => "mend the server or the table as described, then start again",
+            Self::TooLarge => "give the server more memory; Tailwater tries smaller blocks",
             Self::HistoryLost => {
                 "changes are missing: start again with an empty state folder and new tables, or enlarge the oplog first"
             }

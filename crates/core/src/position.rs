@@ -172,6 +172,9 @@ pub struct Intent {
     /// which a checkpoint older than the table does not know, or in cuts of a refused block.
     #[serde(default)]
     pub foreign: bool,
+    /// Its rows go in smaller blocks, since the server has no memory for one.
+    #[serde(default)]
+    pub split: bool,
 }
 
 /// How far a lane is: everything before `next` is done, and at most one Range is pending.
@@ -183,9 +186,9 @@ pub struct Checkpoint {
     pub next: Position,
     /// The Range that begins at `next` and may be half written.
     pub pending: Option<Intent>,
-    /// Rows at these numbers are of events that may come again under other numbers: the stream
-    /// yields other events than it did. Until it has passed them all, no number proves anything.
-    pub renumbered: Option<SeqRange>,
+    /// The stream yields other events than it did, so that an event that has a row may come again
+    /// under another number. Until all that have one are passed, no number proves anything.
+    pub renumbered: bool,
 }
 
 #[cfg(test)]

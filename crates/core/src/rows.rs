@@ -122,7 +122,7 @@ impl Rows {
         let append = origin.append(layout, |_| true)?;
         let plan = origin.plan(&append);
         let stretches = match &layout.current {
-            Some(names) => origin.stretches(names)?,
+            Some(names) => origin.stretches(names, usize::MAX)?,
             None => Vec::new(),
         };
         Ok(Self { plan, append, stretches, origin })
@@ -134,6 +134,24 @@ impl Rows {
     /// As `encode`.
     pub fn only(&self, layout: &Layout, seqs: &BTreeSet<Seq>) -> Result<Vec<Block>> {
         self.origin.append(layout, |seq| seqs.contains(&seq))
+    }
+
+    /// How many events the part holds.
+    pub fn len(&self) -> usize {
+        self.origin.events.len()
+    }
+
+    /// Whether the part holds no event.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Encodes once more the current state, in blocks of at most so many events.
+    ///
+    /// # Errors
+    /// As `encode`.
+    pub fn smaller_stretches(&self, layout: &Layout, most: usize) -> Result<Vec<Stretch>> {
+        layout.current.as_ref().map_or(Ok(Vec::new()), |names| self.origin.stretches(names, most))
     }
 
     /// The dead letter of one event.
@@ -164,9 +182,12 @@ impl Rows {
         old.map(|(seq, _)| seq).collect()
     }
 
-    /// The greatest version among the events.
-    pub fn newest_version(&self) -> u128 {
-        self.origin.events.iter().map(ChangeEvent::version).max().unwrap_or(0)
+    /// The greatest version among the rows, and how many have it.
+    pub fn newest(&self) -> (u128, u64) {
+        let versions =
+            || self.origin.events.iter().filter(|e| has_row(e)).map(ChangeEvent::version);
+        let newest = versions().max().unwrap_or(0);
+        (newest, versions().filter(|version| *version == newest).count() as u64)
     }
 
     /// The events that have a row when the part is there as a whole: number and identity.
@@ -296,9 +317,10 @@ impl Origin {
         block(layout.dead_letters.clone(), table::DEAD_LETTER_COLUMNS, &columns, 1)
     }
 
-    fn stretches(&self, names: &CurrentNames) -> Result<Vec<Stretch>> {
+    fn stretches(&self, names: &CurrentNames, most: usize) -> Result<Vec<Stretch>> {
         let stretches = self.events.split_inclusive(|event| event.operation_type() == b"rename");
         stretches
+            .flat_map(|events| events.chunks(most))
             .map(|events| {
                 Ok(Stretch { upsert: self.upsert(names, events)?, endings: endings(events)? })
             })

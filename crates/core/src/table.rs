@@ -401,24 +401,21 @@ pub fn read_back(database: &str, table: &TableName, rows: &RowsOf<'_>) -> String
     )
 }
 
-/// How many rows of one lane at the given offsets are not older than `version`.
-pub fn newer_rows(
+/// How many rows of one lane are not older than `version`.
+pub fn count_from(
     database: &str,
     table: &TableName,
     (lane, epoch): (&LaneId, Epoch),
-    offsets: (u64, u64),
     version: u128,
 ) -> String {
     format!(
         "SELECT count() FROM {}.{} WHERE _epoch = {} AND _topic = {} AND _partition = {} \
-         AND _offset BETWEEN {} AND {} AND version >= toUInt128('{version}')",
+         AND version >= toUInt128('{version}')",
         identifier(database),
         identifier(table.as_str()),
         literal(&epoch.to_string()),
         literal(lane.topic()),
         lane.partition(),
-        offsets.0,
-        offsets.1,
     )
 }
 
@@ -469,23 +466,24 @@ pub struct RowsOf<'a> {
     pub topic: &'a str,
     /// `_partition`.
     pub partition: u32,
-    /// The first and the last `_offset`.
-    pub offsets: (u64, u64),
+    /// The first and the last `_offset`; `None`: any.
+    pub offsets: Option<(u64, u64)>,
     /// The least and the greatest `ts`, in milliseconds.
     pub ts: (i64, i64),
 }
 
 impl RowsOf<'_> {
     fn condition(&self) -> String {
+        let offsets = self.offsets.map_or(String::new(), |(first, last)| {
+            format!("AND _offset BETWEEN {first} AND {last} ")
+        });
         format!(
-            "_epoch = {} AND _topic = {} AND _partition = {} AND _offset BETWEEN {} AND {} \
+            "_epoch = {} AND _topic = {} AND _partition = {} {offsets}\
              AND ts BETWEEN fromUnixTimestamp64Milli(toInt64({}), 'UTC') \
              AND fromUnixTimestamp64Milli(toInt64({}), 'UTC')",
             literal(self.epoch),
             literal(self.topic),
             self.partition,
-            self.offsets.0,
-            self.offsets.1,
             self.ts.0,
             self.ts.1,
         )

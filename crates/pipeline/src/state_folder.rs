@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tailwater_core::position::{Checkpoint, Epoch, Intent, LaneId, Position, Seq, SeqRange};
+use tailwater_core::position::{Checkpoint, Epoch, Intent, LaneId, Position, Seq};
 use tailwater_core::{Error, ErrorKind, Result};
 
 use crate::failpoint;
@@ -126,8 +126,8 @@ struct StoredLane {
     cursor: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pending: Option<Intent>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    renumbered: Option<SeqRange>,
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    renumbered: bool,
 }
 
 fn encode(lanes: &BTreeMap<LaneId, Checkpoint>) -> Vec<u8> {
@@ -199,7 +199,7 @@ fn storage(directory: &Path, what: &str, error: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tailwater_core::position::{Millis, Plan};
+    use tailwater_core::position::{Millis, Plan, SeqRange};
 
     fn checkpoint() -> Checkpoint {
         Checkpoint {
@@ -215,8 +215,9 @@ mod tests {
                 },
                 declared_at: Millis(12),
                 foreign: true,
+                split: true,
             }),
-            renumbered: SeqRange::starting_at(Seq(41), 3),
+            renumbered: true,
         }
     }
 

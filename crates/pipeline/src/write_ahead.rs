@@ -15,10 +15,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tailwater_core::gap::{Gap, GapReason, Moment};
-use tailwater_core::position::{
-    Checkpoint, Epoch, Intent, LaneId, Millis, Plan, Position, Seq, SeqRange,
-};
+use tailwater_core::position::{Checkpoint, Epoch, Intent, LaneId, Millis, Plan, Position, Seq};
 use tailwater_core::{Action, Error, ErrorKind, Result};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::bisect::{Cut, MaxRejected};
@@ -51,8 +50,8 @@ pub struct Declared<'a> {
     pub intent: &'a Intent,
     /// The moment after which no block of this declaration is sent any more.
     pub deadline: Millis,
-    /// Numbers at which rows of its events may be found besides its own.
-    pub renumbered: Option<SeqRange>,
+    /// Its events may have rows under other numbers than their own.
+    pub renumbered: bool,
 }
 
 /// A body that knows what it is going to write.
@@ -133,7 +132,7 @@ pub trait Target: Send + Sync {
         body: &Self::Body,
     ) -> impl Future<Output = Result<ReadBack>> + Send;
 
-    /// Whether rows at the renumbered numbers are of events behind this part.
+    /// Whether the lane has rows of events behind this part.
     fn has_ahead(
         &self,
         declared: Declared<'_>,
@@ -167,7 +166,18 @@ enum Written {
 #[derive(Debug, Clone, Copy)]
 enum Sent {
     Never,
+    /// The server has answered, whatever it said: no request is on its way.
+    Answered,
     Perhaps,
+}
+
+impl Sent {
+    fn after(error: &Error) -> Self {
+        match error.kind() {
+            ErrorKind::TooLarge | ErrorKind::Refused => Self::Answered,
+            _ => Self::Perhaps,
+        }
+    }
 }
 
 /// How far an earlier life of a claimed lane may have come.
@@ -178,6 +188,13 @@ struct Guard {
     /// Up to here nothing counts as written that was not read back.
     prove: Seq,
 }
+
+/// No request arrives, or is worked on, for longer: the client's time-outs, and some more.
+const REQUEST_LIFE: Duration = Duration::from_secs(180);
+
+/// So often a lack of memory is waited out before the rows go in smaller blocks: what other queries
+/// take comes back, what one block needs does not.
+const PATIENCE_WITH_MEMORY: u32 = 3;
 
 /// More rounds than this without a row more mean that rows cannot be seen, whatever is written.
 const MOST_ROUNDS_IN_VAIN: u32 = 5;
@@ -192,6 +209,8 @@ pub struct WriteAhead<C, T> {
     vitals: Vitals,
     lanes: BTreeMap<LaneId, Checkpoint>,
     guards: BTreeMap<LaneId, Guard>,
+    /// Until when requests of unknown outcome may arrive.
+    on_their_way: BTreeMap<LaneId, Instant>,
     /// Some lane's `next` is further than what is saved.
     unsaved: bool,
 }
@@ -207,6 +226,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             vitals,
             lanes: BTreeMap::new(),
             guards: BTreeMap::new(),
+            on_their_way: BTreeMap::new(),
             unsaved: false,
         }
     }
@@ -239,7 +259,9 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         };
         let wait = i64::try_from(self.insert_deadline.as_millis()).unwrap_or(i64::MAX);
         let deadline = Millis(intent.declared_at.0.saturating_add(wait));
-        let renumbered = self.lanes.get(lane).and_then(|at| at.renumbered);
+        let guard = self.guards.get(lane).and_then(|guard| guard.foreign);
+        let stale = guard.is_some_and(|greatest| intent.range.first <= greatest);
+        let renumbered = stale || self.lanes.get(lane).is_some_and(|at| at.renumbered);
         Ok(Declared { lane, epoch, intent, deadline, renumbered })
     }
 
@@ -262,9 +284,10 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             }
             let plan = part.body.plan().clone();
             // What was said of a Range stays: a crash must not make it look like any other.
-            let foreign = foreign || checkpoint.renumbered.is_some();
+            let foreign = foreign || checkpoint.renumbered;
             let foreign = checkpoint.pending.as_ref().map_or(foreign, |was| was.foreign);
-            checkpoint.pending = Some(Intent { range, plan, declared_at, foreign });
+            let split = checkpoint.pending.as_ref().is_some_and(|was| was.split);
+            checkpoint.pending = Some(Intent { range, plan, declared_at, foreign, split });
         }
         self.save().await
     }
@@ -294,7 +317,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             Err(error) if error.kind().action() == Action::Stop => Err(error),
             Err(error) => {
                 self.report(part, &error);
-                Ok(Written::Unproven(Sent::Perhaps))
+                Ok(Written::Unproven(Sent::after(&error)))
             }
         }
     }
@@ -302,12 +325,20 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
     /// Makes a Range complete, whatever of it is there, and however often that takes.
     async fn finish(&mut self, part: &Part<T::Body>, mut sent: Sent) -> Result<()> {
         let mut backoff = Backoff::new();
+        let mut too_large = 0;
         loop {
+            if matches!(sent, Sent::Perhaps) {
+                self.outlive_requests(&part.lane, REQUEST_LIFE);
+            }
+            if too_large >= PATIENCE_WITH_MEMORY && self.nothing_on_its_way(&part.lane) {
+                self.set_split(part).await?;
+            }
             let error = match self.complete(part, sent).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            sent = Sent::Perhaps;
+            sent = Sent::after(&error);
+            too_large = if error.kind() == ErrorKind::TooLarge { too_large + 1 } else { 0 };
             if error.kind().action() != Action::Retry {
                 return Err(error);
             }
@@ -317,6 +348,12 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
     }
 
     async fn complete(&mut self, part: &Part<T::Body>, sent: Sent) -> Result<()> {
+        let split = self.declared(&part.lane)?.intent.split;
+        if split && let Some(until) = self.on_their_way.get(&part.lane) {
+            // How far the server's memory reaches changes by the moment. So a row may go in another
+            // block than before, and nothing that has it may still be on its way.
+            tokio::time::sleep_until(*until).await;
+        }
         // A new declaration gives the blocks a new deadline. It is durable before they are sent.
         self.declare([part]).await?;
         failpoint::reach(failpoint::REDECLARED);
@@ -334,8 +371,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             let declared = self.declared(&part.lane)?;
             self.target.quiesce(declared).await?;
             let mut seen = self.target.read_back(declared, &part.body).await?;
-            if seen.of_others && declared.renumbered.is_none() {
-                self.set_renumbered(part).await?;
+            if seen.of_others && self.set_renumbered(part).await? {
                 seen = self.target.read_back(self.declared(&part.lane)?, &part.body).await?;
             }
             failpoint::reach(failpoint::READ_BACK);
@@ -360,7 +396,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
                 )
                 .with_hint("look for a row policy, a TTL or a replica that lags behind"));
             }
-            if seen.dead.is_empty() {
+            if seen.dead.is_empty() && !declared.intent.split {
                 let block = Block::Missing(&seen.missing, round);
                 match self.target.append(declared, &part.body, block).await {
                     Err(refusal) if refusal.kind() == ErrorKind::Refused => {
@@ -416,27 +452,32 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             .await
     }
 
-    /// Notes, durably, that the stream yields other events than it did, so that numbers prove
-    /// nothing until it has passed the rows that are there.
-    async fn set_renumbered(&mut self, part: &Part<T::Body>) -> Result<()> {
-        let range = self.declared(&part.lane)?.intent.range;
+    /// Notes, durably, that the stream yields other events than it did; false if it is noted.
+    async fn set_renumbered(&mut self, part: &Part<T::Body>) -> Result<bool> {
+        let checkpoint = self.checkpoint(&part.lane)?;
+        if checkpoint.renumbered {
+            return Ok(false);
+        }
+        checkpoint.renumbered = true;
         warn!(
-            stream = %part.lane, %range,
+            stream = %part.lane, at = %part.next.seq,
             "the stream yields other events than before: comparing each with the rows that are there"
         );
-        let greatest = self.guards.get(&part.lane).and_then(|guard| guard.foreign);
-        let last = greatest.map_or(range.last, |greatest| greatest.max(range.last));
-        let checkpoint = self.checkpoint(&part.lane)?;
-        checkpoint.renumbered = Some(SeqRange { first: range.first, last });
-        self.set_foreign(&part.lane).await
+        self.set_foreign(&part.lane).await?;
+        Ok(true)
     }
 
-    /// Numbers prove again once the stream has passed the rows at which it was renumbered. Saved
-    /// with the next checkpoint: until then it is just asked again.
+    /// Numbers prove again once the stream has passed all rows that were there. Saved with the next
+    /// checkpoint: until then it is just asked again.
     async fn pass_renumbered(&mut self, part: &Part<T::Body>) -> Result<()> {
         let declared = self.declared(&part.lane)?;
-        if declared.renumbered.is_some() && !self.target.has_ahead(declared, &part.body).await? {
-            self.checkpoint(&part.lane)?.renumbered = None;
+        let renumbered = self.lanes.get(&part.lane).is_some_and(|at| at.renumbered);
+        if renumbered && !self.target.has_ahead(declared, &part.body).await? {
+            self.checkpoint(&part.lane)?.renumbered = false;
+            // As behind every claim, the Range behind is proven too.
+            if let Some(guard) = self.guards.get_mut(&part.lane) {
+                guard.prove = guard.prove.max(part.next.seq);
+            }
         }
         Ok(())
     }
@@ -447,6 +488,31 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             intent.foreign = true;
         }
         self.save().await
+    }
+
+    /// Notes, durably, that the pending Range goes in smaller blocks from here on.
+    async fn set_split(&mut self, part: &Part<T::Body>) -> Result<()> {
+        let Some(intent) = &mut self.checkpoint(&part.lane)?.pending else { return Ok(()) };
+        // A single row cannot be split.
+        if intent.split || intent.range.count() == 1 {
+            return Ok(());
+        }
+        let range = intent.range;
+        intent.split = true;
+        warn!(stream = %part.lane, %range, "clickhouse cannot take the range at once: sending it in smaller blocks");
+        self.set_foreign(&part.lane).await
+    }
+
+    /// Requests of the lane may be on their way for so long.
+    fn outlive_requests(&mut self, lane: &LaneId, life: Duration) {
+        let until = Instant::now() + life;
+        let entry = self.on_their_way.entry(lane.clone()).or_insert(until);
+        *entry = until.max(*entry);
+    }
+
+    /// Whether no request of the lane can still arrive.
+    fn nothing_on_its_way(&self, lane: &LaneId) -> bool {
+        self.on_their_way.get(lane).is_none_or(|until| Instant::now() >= *until)
     }
 
     /// Takes rows apart that the server refuses together: the sound ones are written, the others
@@ -476,6 +542,9 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             let Some(halves) = cut.halves() else {
                 let refusal = refusal.filter(|_| missing.contains(&cut.range.first));
                 let Some(refusal) = refusal else { continue };
+                if refusal.kind() == ErrorKind::TooLarge {
+                    return Err(refusal);
+                }
                 rejected += 1;
                 self.max_rejected.check(rejected, range, &refusal)?;
                 let seq = cut.range.first;
@@ -494,7 +563,10 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
                 }
                 let block = Block::Cut(&rows, &half.path, round);
                 match self.target.append(declared, &part.body, block).await {
-                    Err(refusal) if refusal.kind() == ErrorKind::Refused => {
+                    Err(refusal)
+                        if refusal.kind() == ErrorKind::Refused
+                            || declared.intent.split && refusal.kind() == ErrorKind::TooLarge =>
+                    {
                         refused.push((half, Some(refusal)));
                     }
                     appended => appended?,
@@ -506,7 +578,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
 
     /// Whether a part must be read back, whatever the server answers.
     fn must_prove(&self, part: &Part<T::Body>) -> bool {
-        if self.lanes.get(&part.lane).is_some_and(|at| at.renumbered.is_some()) {
+        if self.lanes.get(&part.lane).is_some_and(|at| at.renumbered) {
             return true;
         }
         let first = part.range.map(|range| range.first);
@@ -567,6 +639,9 @@ where
             retry::patiently(retry::FOR_EVER, move || target.check_new(lane)).await?;
         }
         self.guard(lane, &checkpoint).await?;
+        if checkpoint.pending.is_some() {
+            self.outlive_requests(lane, self.insert_deadline + REQUEST_LIFE);
+        }
         self.lanes.insert(lane.clone(), checkpoint.clone());
         Ok(checkpoint)
     }
@@ -635,7 +710,7 @@ pub async fn begin_missing(
         info!(stream = %lane, %epoch, "stream begins");
         begun.push((
             lane,
-            Checkpoint { epoch, next: position.clone(), pending: None, renumbered: None },
+            Checkpoint { epoch, next: position.clone(), pending: None, renumbered: false },
         ));
     }
     failpoint::reach(failpoint::BEGINNING);

@@ -22,11 +22,13 @@ use tailwater_pipeline::write_ahead::{
 };
 use tailwater_pipeline::{Batch, BatchLimits, Part, Read, Source, Transform};
 use tailwater_pipeline::{worker, write_ahead};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Events are numbered by themselves; the lane numbers those that its stream yields.
 const EVENTS: u64 = 24;
 const PARTITIONS: u64 = 2;
+const REQUEST_LIFE: Duration = Duration::from_secs(170);
 
 /// What happens to one request to the server.
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +72,8 @@ struct World {
     rows: Vec<Row>,
     tokens: BTreeSet<(String, u64)>,
     running: Vec<(String, Vec<Row>)>,
-    held: Vec<(String, Vec<Row>)>,
+    /// With the moment at which whoever holds them gives up.
+    held: Vec<(String, Vec<Row>, Instant)>,
     dead: Vec<Row>,
     dead_tokens: BTreeSet<(u64, Round)>,
     /// Rows that the server refuses, and every block with them.
@@ -84,6 +87,8 @@ struct World {
     history: Vec<Checkpoint>,
     faults: VecDeque<Fault>,
     save_faults: VecDeque<SaveFault>,
+    /// The server has no memory for more rows at once.
+    most_rows: usize,
     /// The stream leaves these out until the process dies for the first time.
     left_out: BTreeSet<u64>,
     left_out_at_first: BTreeSet<u64>,
@@ -117,8 +122,10 @@ impl World {
     }
 
     fn deliver_held(&mut self) {
-        for (token, rows) in std::mem::take(&mut self.held) {
-            self.apply(&token, &rows);
+        for (token, rows, until) in std::mem::take(&mut self.held) {
+            if Instant::now() < until {
+                self.apply(&token, &rows);
+            }
         }
     }
 }
@@ -262,6 +269,9 @@ impl Target for Server {
             }
             return Err(Error::new(ErrorKind::Refused, "the server refuses the block"));
         }
+        if rows.len() > world.most_rows {
+            return Err(Error::new(ErrorKind::TooLarge, "the server has no memory for the block"));
+        }
         let fault = world.faults.pop_front().unwrap_or(Fault::None);
         match fault {
             Fault::None => {
@@ -287,7 +297,7 @@ impl Target for Server {
                 Err(unreachable())
             }
             Fault::Held => {
-                world.held.push((token, rows));
+                world.held.push((token, rows, Instant::now() + REQUEST_LIFE));
                 Err(unreachable())
             }
             Fault::CrashBefore => Err(crash()),
@@ -338,18 +348,16 @@ impl Target for Server {
     async fn read_back(&self, declared: Declared<'_>, body: &Body) -> Result<ReadBack> {
         let world = self.0.lock().unwrap();
         let own = declared.intent.range;
-        let known = declared.renumbered.unwrap_or(own);
-        let look_at = own.first.min(known.first)..=own.last.max(known.last);
+        let own = own.first..=own.last;
         let looked_at = |rows: &[Row]| -> Vec<Row> {
-            rows.iter().filter(|row| look_at.contains(&row.seq)).copied().collect()
+            let is_near = |row: &&Row| declared.renumbered || own.contains(&row.seq);
+            rows.iter().filter(is_near).copied().collect()
         };
         let (rows, dead) = (looked_at(&world.rows), looked_at(&world.dead));
         let is_in = |rows: &[Row], row: &Row| rows.iter().any(|there| there.event == row.event);
         let missing = body.rows.iter().filter(|row| !is_in(&rows, row) && !is_in(&dead, row));
-        let of_others = rows
-            .iter()
-            .chain(&dead)
-            .any(|row| (own.first..=own.last).contains(&row.seq) && !is_in(&body.rows, row));
+        let strange = |row: &Row| own.contains(&row.seq) && !is_in(&body.rows, row);
+        let of_others = rows.iter().chain(&dead).any(strange);
         Ok(ReadBack {
             missing: missing.map(|row| row.seq).collect(),
             dead: body.rows.iter().filter(|row| is_in(&dead, row)).map(|row| row.seq).collect(),
@@ -359,15 +367,10 @@ impl Target for Server {
         })
     }
 
-    async fn has_ahead(&self, declared: Declared<'_>, body: &Body) -> Result<bool> {
+    async fn has_ahead(&self, _declared: Declared<'_>, body: &Body) -> Result<bool> {
         let world = self.0.lock().unwrap();
-        let known = declared.renumbered.unwrap();
         let newest = body.rows.iter().map(|row| row.event).max().unwrap();
-        Ok(world
-            .rows
-            .iter()
-            .chain(&world.dead)
-            .any(|row| (known.first..=known.last).contains(&row.seq) && row.event >= newest))
+        Ok(world.rows.iter().chain(&world.dead).any(|row| row.event > newest))
     }
 
     async fn record_gap(&self, _gap: &Gap) -> Result<()> {
@@ -503,6 +506,7 @@ proptest! {
         heal in any::<bool>(),
         in_a_view in any::<bool>(),
         left_out in proptest::collection::btree_set(0..EVENTS, 0..4),
+        most_rows in prop_oneof![4 => Just(usize::MAX), 1 => 1_usize..6],
     ) {
         let world = Shared::default();
         {
@@ -513,6 +517,7 @@ proptest! {
             world.poison_is_in_a_view = in_a_view;
             world.left_out.clone_from(&left_out);
             world.left_out_at_first = left_out;
+            world.most_rows = most_rows;
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -520,6 +525,7 @@ proptest! {
             .build()
             .unwrap();
         runtime.block_on(run_to_the_end(&world, &cuts, &restores, heal));
+        let _time = runtime.enter();
         let mut world = world.lock().unwrap();
         world.deliver_held();
         let mut placed: Vec<u64> =
