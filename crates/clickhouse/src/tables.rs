@@ -254,9 +254,8 @@ impl Target for Tables {
         });
         info!(range = %intent.range, stream = %lane, missing = missing.len(), "read back");
         let views = schema::views(&self.connection, &self.layout.records).await?;
-        let refill = missing.is_empty() && !views.names.is_empty() && views.unfillable.is_empty();
-        let token_holds = refill && self.remembers(&range).await?;
-        Ok(ReadBack { missing, dead, of_others, token_holds, views: views.names })
+        let views_can_be_filled = views.unfillable.is_empty();
+        Ok(ReadBack { missing, dead, of_others, views: views.names, views_can_be_filled })
     }
 
     async fn has_ahead(&self, declared: Declared<'_>, body: &PartRows) -> Result<bool> {
@@ -410,16 +409,5 @@ impl Tables {
             ));
         }
         self.insert(block, &range, Some(&token)).await
-    }
-
-    /// Whether the server surely still knows the tokens of the blocks in which these rows came: it
-    /// forgets the oldest, and numbers its blocks.
-    async fn remembers(&self, range: &RowsOf<'_>) -> Result<bool> {
-        let records: &TableName = &self.layout.records;
-        let sql = table::blocks_since(self.connection.database(), records, range);
-        let what = format!("cannot count the blocks of `{records}`");
-        let blocks: u64 = self.connection.text(&sql, &what).await?.parse().unwrap_or(u64::MAX);
-        // Half of it: other lanes go on inserting while the block is on its way.
-        Ok(blocks < self.facts.window / 2)
     }
 }

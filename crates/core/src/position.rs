@@ -168,13 +168,11 @@ pub struct Intent {
     pub plan: Plan,
     /// When it was declared, by this host's wall clock.
     pub declared_at: Millis,
-    /// Some of its rows may have come under tokens that are not its own T: in Ranges of other bounds,
-    /// which a checkpoint older than the table does not know, or in cuts of a refused block.
+    /// Some of its rows may have come, or may be on their way, otherwise than in its one block under
+    /// T within one deadline: in Ranges of other bounds, which a checkpoint older than the table
+    /// does not know, in parts and cuts of the block, or by an older declaration.
     #[serde(default)]
     pub foreign: bool,
-    /// Its rows go in smaller blocks, since the server has no memory for one.
-    #[serde(default)]
-    pub split: bool,
 }
 
 /// How far a lane is: everything before `next` is done, and at most one Range is pending.

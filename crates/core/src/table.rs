@@ -443,20 +443,6 @@ pub fn greatest_offset(database: &str, table: &TableName, lane: &LaneId, epoch: 
     )
 }
 
-/// How many blocks, at the most, came into an event table since the rows of one Range.
-pub fn blocks_since(database: &str, table: &TableName, rows: &RowsOf<'_>) -> String {
-    format!(
-        "SELECT toUInt64(max(max_block_number) - minIf(min_block_number, name IN \
-         (SELECT DISTINCT _part FROM {}.{} WHERE {}))) \
-         FROM system.parts WHERE active AND database = {} AND table = {}",
-        identifier(database),
-        identifier(table.as_str()),
-        rows.condition(),
-        literal(database),
-        literal(table.as_str()),
-    )
-}
-
 /// The rows of one Range in an event table.
 #[derive(Debug, Clone, Copy)]
 pub struct RowsOf<'a> {

@@ -15,7 +15,7 @@ pub const WRITTEN: &str = "written";
 pub const CHECKPOINT_WRITTEN: &str = "checkpoint-written";
 /// The new checkpoints are in place; nobody has been told.
 pub const CHECKPOINT_PLACED: &str = "checkpoint-placed";
-/// A pending Range is declared again; nothing was asked of the server.
+/// A pending Range may be sent again; nothing of it was asked for yet.
 pub const REDECLARED: &str = "redeclared";
 /// It is known which rows of a pending Range are missing; none is sent.
 pub const READ_BACK: &str = "read-back";

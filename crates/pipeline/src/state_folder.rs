@@ -215,7 +215,6 @@ mod tests {
                 },
                 declared_at: Millis(12),
                 foreign: true,
-                split: true,
             }),
             renumbered: true,
         }

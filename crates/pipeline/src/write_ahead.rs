@@ -11,6 +11,7 @@
 //! that were not seen written, and never send a block that is not declared.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -84,10 +85,10 @@ pub struct ReadBack {
     pub dead: BTreeSet<Seq>,
     /// At the numbers of the Range there are rows of other events.
     pub of_others: bool,
-    /// The server surely remembers the tokens of the rows that are there.
-    pub token_holds: bool,
     /// The views on the table. One that failed the first time is filled by the whole block.
     pub views: Vec<String>,
+    /// All of them drop a block that comes twice.
+    pub views_can_be_filled: bool,
 }
 
 /// Where rows go that carry their identity.
@@ -150,8 +151,8 @@ pub trait Target: Send + Sync {
     ) -> impl Future<Output = Result<Option<Seq>>> + Send;
 }
 
-/// An insert starts at most this long after its declaration: the server's deduplication window
-/// must outlast it.
+/// An insert starts at most this long after its declaration, and arrives at most this long after
+/// its client gave up: the server's deduplication window must outlast both together.
 pub const DEFAULT_INSERT_DEADLINE: Duration = Duration::from_secs(60);
 
 /// What is known after a first write.
@@ -166,17 +167,42 @@ enum Written {
 #[derive(Debug, Clone, Copy)]
 enum Sent {
     Never,
-    /// The server has answered, whatever it said: no request is on its way.
-    Answered,
     Perhaps,
 }
 
-impl Sent {
-    fn after(error: &Error) -> Self {
-        match error.kind() {
-            ErrorKind::TooLarge | ErrorKind::Refused => Self::Answered,
-            _ => Self::Perhaps,
+/// Whether rows must be taken apart to get any of them in.
+fn calls_for_cuts(refusal: &Error, split: bool) -> bool {
+    match refusal.kind() {
+        ErrorKind::Refused => true,
+        ErrorKind::TooLarge => split,
+        _ => false,
+    }
+}
+
+/// Rounds that show no row more.
+#[derive(Debug, Default)]
+struct Vain {
+    rounds: u32,
+    missing: Option<usize>,
+}
+
+impl Vain {
+    /// Takes note of what is missing still, before it is sent.
+    fn look(&mut self, lane: &LaneId, intent: &Intent, missing: usize) -> Result<()> {
+        let helped = self.missing.is_none_or(|before| missing < before);
+        self.rounds = if helped { 0 } else { self.rounds + 1 };
+        self.missing = Some(missing);
+        if self.rounds <= MOST_ROUNDS_IN_VAIN {
+            return Ok(());
         }
+        Err(Error::new(
+            ErrorKind::Unsuitable,
+            format!(
+                "{missing} rows of `{lane}` {} were acknowledged {} times and are not to be seen",
+                intent.range, self.rounds
+            ),
+        )
+        .with_hint("look for a row policy, a TTL or a replica that lags behind"))
     }
 }
 
@@ -188,9 +214,6 @@ struct Guard {
     /// Up to here nothing counts as written that was not read back.
     prove: Seq,
 }
-
-/// No request arrives, or is worked on, for longer: the client's time-outs, and some more.
-const REQUEST_LIFE: Duration = Duration::from_secs(180);
 
 /// So often a lack of memory is waited out before the rows go in smaller blocks: what other queries
 /// take comes back, what one block needs does not.
@@ -209,8 +232,8 @@ pub struct WriteAhead<C, T> {
     vitals: Vitals,
     lanes: BTreeMap<LaneId, Checkpoint>,
     guards: BTreeMap<LaneId, Guard>,
-    /// Until when requests of unknown outcome may arrive.
-    on_their_way: BTreeMap<LaneId, Instant>,
+    /// Until when unanswered requests may arrive.
+    arrivals: Mutex<BTreeMap<LaneId, Instant>>,
     /// Some lane's `next` is further than what is saved.
     unsaved: bool,
 }
@@ -226,7 +249,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             vitals,
             lanes: BTreeMap::new(),
             guards: BTreeMap::new(),
-            on_their_way: BTreeMap::new(),
+            arrivals: Mutex::default(),
             unsaved: false,
         }
     }
@@ -283,11 +306,8 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
                 ));
             }
             let plan = part.body.plan().clone();
-            // What was said of a Range stays: a crash must not make it look like any other.
-            let foreign = foreign || checkpoint.renumbered;
-            let foreign = checkpoint.pending.as_ref().map_or(foreign, |was| was.foreign);
-            let split = checkpoint.pending.as_ref().is_some_and(|was| was.split);
-            checkpoint.pending = Some(Intent { range, plan, declared_at, foreign, split });
+            let foreign = foreign || checkpoint.renumbered || checkpoint.pending.is_some();
+            checkpoint.pending = Some(Intent { range, plan, declared_at, foreign });
         }
         self.save().await
     }
@@ -310,14 +330,14 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         let declared = self.declared(&part.lane)?;
         let (upserted, appended) = tokio::join!(
             self.target.upsert(declared, &part.body),
-            self.target.append(declared, &part.body, Block::Whole),
+            self.append(declared, part, Block::Whole),
         );
         match upserted.and(appended) {
             Ok(()) => Ok(Written::Surely),
             Err(error) if error.kind().action() == Action::Stop => Err(error),
             Err(error) => {
                 self.report(part, &error);
-                Ok(Written::Unproven(Sent::after(&error)))
+                Ok(Written::Unproven(Sent::Perhaps))
             }
         }
     }
@@ -327,18 +347,13 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         let mut backoff = Backoff::new();
         let mut too_large = 0;
         loop {
-            if matches!(sent, Sent::Perhaps) {
-                self.outlive_requests(&part.lane, REQUEST_LIFE);
-            }
-            if too_large >= PATIENCE_WITH_MEMORY && self.nothing_on_its_way(&part.lane) {
-                self.set_split(part).await?;
-            }
-            let error = match self.complete(part, sent).await {
+            let split = too_large >= PATIENCE_WITH_MEMORY;
+            let error = match self.complete(part, sent, split).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            sent = Sent::after(&error);
-            too_large = if error.kind() == ErrorKind::TooLarge { too_large + 1 } else { 0 };
+            sent = Sent::Perhaps;
+            too_large += u32::from(error.kind() == ErrorKind::TooLarge);
             if error.kind().action() != Action::Retry {
                 return Err(error);
             }
@@ -347,72 +362,115 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         }
     }
 
-    async fn complete(&mut self, part: &Part<T::Body>, sent: Sent) -> Result<()> {
-        let split = self.declared(&part.lane)?.intent.split;
-        if split && let Some(until) = self.on_their_way.get(&part.lane) {
-            // How far the server's memory reaches changes by the moment. So a row may go in another
-            // block than before, and nothing that has it may still be on its way.
-            tokio::time::sleep_until(*until).await;
-        }
-        // A new declaration gives the blocks a new deadline. It is durable before they are sent.
-        self.declare([part]).await?;
-        failpoint::reach(failpoint::REDECLARED);
+    /// Makes a Range complete. With `split` what the server has no memory for goes in cuts.
+    ///
+    /// An OK from a token that was sent before is no proof: the server keeps the token and the rows
+    /// in two writes, and a crash between them leaves the token alone. So only a read-back ends
+    /// this. And every recovery walks the same tokens from T on, each with what is still missing, so
+    /// that an earlier request under one of them, held somewhere on its way, finds its token used
+    /// wherever its rows are.
+    async fn complete(&mut self, part: &Part<T::Body>, sent: Sent, split: bool) -> Result<()> {
+        // Before the declaration, which may not last as long as this takes.
         self.target.upsert(self.declared(&part.lane)?, &part.body).await?;
-        // An OK from a token that was sent before is no proof: the server keeps the token and the
-        // rows in two writes, and a crash between them leaves the token alone. So only a read-back
-        // ends this. And every recovery walks the same tokens from T on, each with what is still
-        // missing, so that an earlier request under one of them, held somewhere on its way, finds
-        // its token used wherever its rows are.
-        let mut stuck = 0;
-        let mut before = usize::MAX;
+        self.renew(part).await?;
+        failpoint::reach(failpoint::REDECLARED);
+        let mut vain = Vain::default();
         // All rows in one block under T, and the server said so: then the views have them too.
         let mut in_one_block = false;
-        for round in 0.. {
+        let mut round = 0;
+        loop {
             let declared = self.declared(&part.lane)?;
+            let foreign = declared.intent.foreign;
             self.target.quiesce(declared).await?;
-            let mut seen = self.target.read_back(declared, &part.body).await?;
+            let seen = self.target.read_back(declared, &part.body).await?;
             if seen.of_others && self.set_renumbered(part).await? {
-                seen = self.target.read_back(self.declared(&part.lane)?, &part.body).await?;
+                continue;
             }
             failpoint::reach(failpoint::READ_BACK);
-            let declared = self.declared(&part.lane)?;
             if seen.missing.is_empty() {
                 if !in_one_block {
-                    self.fill_views(declared, part, &seen, round).await?;
+                    self.fill_views(self.declared(&part.lane)?, part, &seen).await?;
                 }
                 return self.pass_renumbered(part).await;
             }
+            let declared = self.declared(&part.lane)?;
             let all = seen.missing.len() as u64 == declared.intent.plan.rows_to_append();
-            in_one_block = round == 0 && matches!(sent, Sent::Never) && all;
-            stuck = if seen.missing.len() < before { 0 } else { stuck + 1 };
-            before = seen.missing.len();
-            if stuck > MOST_ROUNDS_IN_VAIN {
-                return Err(Error::new(
-                    ErrorKind::Unsuitable,
-                    format!(
-                        "{before} rows of `{}` {} were acknowledged {stuck} times and are not to be seen",
-                        part.lane, declared.intent.range
-                    ),
-                )
-                .with_hint("look for a row policy, a TTL or a replica that lags behind"));
+            let whole = round == 0 && all;
+            // Whatever is sent now, if it is not the whole block under T: no restart may take it for
+            // that, and nothing that was sent before may arrive behind it.
+            if !whole && !foreign {
+                self.set_foreign(&part.lane).await?;
+                continue;
             }
-            if seen.dead.is_empty() && !declared.intent.split {
-                let block = Block::Missing(&seen.missing, round);
-                match self.target.append(declared, &part.body, block).await {
-                    Err(refusal) if refusal.kind() == ErrorKind::Refused => {
+            if foreign && self.outlive(&part.lane).await {
+                self.renew(part).await?;
+                continue;
+            }
+            vain.look(&part.lane, declared.intent, seen.missing.len())?;
+            in_one_block = whole && matches!(sent, Sent::Never);
+            if seen.dead.is_empty() {
+                match self.append(declared, part, Block::Missing(&seen.missing, round)).await {
+                    Err(refusal) if calls_for_cuts(&refusal, split) => {
                         in_one_block = false;
-                        // From here on rows come in cuts; no restart may send the whole block.
-                        self.set_foreign(&part.lane).await?;
-                        self.bisect(part, &seen, Some(refusal), round).await?;
+                        if !foreign {
+                            self.set_foreign(&part.lane).await?;
+                            continue;
+                        }
+                        self.bisect(part, &seen, Some(refusal), round, split).await?;
                     }
                     appended => appended?,
                 }
             } else {
-                self.bisect(part, &seen, None, round).await?;
+                self.bisect(part, &seen, None, round, split).await?;
             }
             failpoint::reach(failpoint::RESENT);
+            round += 1;
         }
-        Err(Error::new(ErrorKind::Bug, "the rounds of a recovery ended"))
+    }
+
+    /// Declares a Range again whose deadline has passed. What was sent under the old declaration may
+    /// be out of the server's memory before the new one ends, so the Range is foreign from then on.
+    async fn renew(&mut self, part: &Part<T::Body>) -> Result<()> {
+        let declared = self.declared(&part.lane)?;
+        if declared.intent.foreign || clock::now() > declared.deadline {
+            self.declare([part]).await?;
+        }
+        Ok(())
+    }
+
+    /// Appends, and notes if the answer stays out: the request may arrive yet.
+    async fn append(
+        &self,
+        declared: Declared<'_>,
+        part: &Part<T::Body>,
+        block: Block<'_>,
+    ) -> Result<()> {
+        let answer = self.target.append(declared, &part.body, block).await;
+        self.note_silence(&part.lane, answer)
+    }
+
+    fn note_silence(&self, lane: &LaneId, answer: Result<()>) -> Result<()> {
+        if answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unreachable) {
+            self.expect_arrivals(lane, self.insert_deadline);
+        }
+        answer
+    }
+
+    /// Requests of the lane may arrive for so long.
+    fn expect_arrivals(&self, lane: &LaneId, life: Duration) {
+        let until = Instant::now() + life;
+        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        arrivals.entry(lane.clone()).and_modify(|was| *was = until.max(*was)).or_insert(until);
+    }
+
+    /// Waits until no request of the lane can arrive any more; false if none could.
+    async fn outlive(&self, lane: &LaneId) -> bool {
+        let until = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).remove(lane);
+        let Some(until) = until.filter(|until| Instant::now() < *until) else { return false };
+        let seconds = until.duration_since(Instant::now()).as_secs();
+        info!(stream = %lane, seconds, "waiting until no earlier request can arrive");
+        tokio::time::sleep_until(until).await;
+        true
     }
 
     /// Sends the whole block of a complete Range once more where views hang on the table: one that
@@ -422,14 +480,12 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         declared: Declared<'_>,
         part: &Part<T::Body>,
         seen: &ReadBack,
-        round: Round,
     ) -> Result<()> {
         if seen.views.is_empty() {
             return Ok(());
         }
-        let under_one_token = round <= 1 && !declared.intent.foreign && seen.dead.is_empty();
-        if under_one_token && seen.token_holds {
-            match self.target.append(declared, &part.body, Block::Whole).await {
+        if !declared.intent.foreign && seen.views_can_be_filled {
+            match self.append(declared, part, Block::Whole).await {
                 // The rows are there; what refuses is a view, and dead letters are not for views.
                 Err(refusal) if refusal.kind() == ErrorKind::Refused => {}
                 filled => return filled,
@@ -490,31 +546,6 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         self.save().await
     }
 
-    /// Notes, durably, that the pending Range goes in smaller blocks from here on.
-    async fn set_split(&mut self, part: &Part<T::Body>) -> Result<()> {
-        let Some(intent) = &mut self.checkpoint(&part.lane)?.pending else { return Ok(()) };
-        // A single row cannot be split.
-        if intent.split || intent.range.count() == 1 {
-            return Ok(());
-        }
-        let range = intent.range;
-        intent.split = true;
-        warn!(stream = %part.lane, %range, "clickhouse cannot take the range at once: sending it in smaller blocks");
-        self.set_foreign(&part.lane).await
-    }
-
-    /// Requests of the lane may be on their way for so long.
-    fn outlive_requests(&mut self, lane: &LaneId, life: Duration) {
-        let until = Instant::now() + life;
-        let entry = self.on_their_way.entry(lane.clone()).or_insert(until);
-        *entry = until.max(*entry);
-    }
-
-    /// Whether no request of the lane can still arrive.
-    fn nothing_on_its_way(&self, lane: &LaneId) -> bool {
-        self.on_their_way.get(lane).is_none_or(|until| Instant::now() >= *until)
-    }
-
     /// Takes rows apart that the server refuses together: the sound ones are written, the others
     /// become dead letters. A cut that holds a dead letter counts as refused, so that every pass
     /// goes the same ways.
@@ -524,6 +555,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         seen: &ReadBack,
         refusal: Option<Error>,
         round: Round,
+        split: bool,
     ) -> Result<()> {
         let declared = self.declared(&part.lane)?;
         let range = declared.intent.range;
@@ -548,7 +580,8 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
                 rejected += 1;
                 self.max_rejected.check(rejected, range, &refusal)?;
                 let seq = cut.range.first;
-                self.target.reject(declared, &part.body, seq, &refusal, round).await?;
+                let answer = self.target.reject(declared, &part.body, seq, &refusal, round).await;
+                self.note_silence(&part.lane, answer)?;
                 failpoint::reach(failpoint::REJECTED);
                 continue;
             };
@@ -562,11 +595,8 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
                     continue;
                 }
                 let block = Block::Cut(&rows, &half.path, round);
-                match self.target.append(declared, &part.body, block).await {
-                    Err(refusal)
-                        if refusal.kind() == ErrorKind::Refused
-                            || declared.intent.split && refusal.kind() == ErrorKind::TooLarge =>
-                    {
+                match self.append(declared, part, block).await {
+                    Err(refusal) if calls_for_cuts(&refusal, split) => {
                         refused.push((half, Some(refusal)));
                     }
                     appended => appended?,
@@ -639,8 +669,11 @@ where
             retry::patiently(retry::FOR_EVER, move || target.check_new(lane)).await?;
         }
         self.guard(lane, &checkpoint).await?;
-        if checkpoint.pending.is_some() {
-            self.outlive_requests(lane, self.insert_deadline + REQUEST_LIFE);
+        if let Some(intent) = &checkpoint.pending {
+            // What an earlier process sent, and how it was answered, nobody knows.
+            let age = u64::try_from(clock::now().0.saturating_sub(intent.declared_at.0));
+            let age = Duration::from_millis(age.unwrap_or(0));
+            self.expect_arrivals(lane, (2 * self.insert_deadline).saturating_sub(age));
         }
         self.lanes.insert(lane.clone(), checkpoint.clone());
         Ok(checkpoint)
@@ -651,6 +684,9 @@ where
         let (stored, read) = (declared.intent.plan.digest, part.body.plan().digest);
         let as_declared = stored == read;
         info!(stream = %part.lane, range = %declared.intent.range, as_declared, "finishing the pending range");
+        if self.may_be_foreign(&part) {
+            self.set_foreign(&part.lane).await?;
+        }
         self.finish(&part, Sent::Perhaps).await?;
         failpoint::reach(failpoint::RECOVERED);
         self.advance(&part.lane, part.next)?;

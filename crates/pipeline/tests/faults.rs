@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 /// Events are numbered by themselves; the lane numbers those that its stream yields.
 const EVENTS: u64 = 24;
 const PARTITIONS: u64 = 2;
-const REQUEST_LIFE: Duration = Duration::from_secs(170);
+const REQUEST_LIFE: Duration = Duration::from_secs(60);
 
 /// What happens to one request to the server.
 #[derive(Debug, Clone, Copy)]
@@ -297,7 +297,11 @@ impl Target for Server {
                 Err(unreachable())
             }
             Fault::Held => {
-                world.held.push((token, rows, Instant::now() + REQUEST_LIFE));
+                world.held.push((
+                    token,
+                    rows,
+                    Instant::now() + REQUEST_LIFE - Duration::from_millis(1),
+                ));
                 Err(unreachable())
             }
             Fault::CrashBefore => Err(crash()),
@@ -362,8 +366,8 @@ impl Target for Server {
             missing: missing.map(|row| row.seq).collect(),
             dead: body.rows.iter().filter(|row| is_in(&dead, row)).map(|row| row.seq).collect(),
             of_others,
-            token_holds: true,
             views: Vec::new(),
+            views_can_be_filled: true,
         })
     }
 
