@@ -272,10 +272,12 @@ impl Reader {
         let mut cursor = open(&self.server, &request, &start, self.pace).await.map_err(failed)?;
         let mut fragments = Fragments::default();
         loop {
-            let Ok(Some(batch)) = tokio::time::timeout(SILENCE, cursor.next()).await else {
+            let next = tokio::time::timeout(SILENCE, cursor.next()).await.map_err(|_| {
                 let what = format!("no answer to the change stream of `{}`", self.lane);
-                return Err(Error::new(ErrorKind::Unreachable, what));
-            };
+                Error::new(ErrorKind::Unreachable, what)
+            })?;
+            // Its collection ended behind that time, and the event had not come.
+            let Some(batch) = next else { return Ok(false) };
             let batch = batch.map_err(|error| {
                 let what = format!("cannot read the change stream of `{}`", self.lane);
                 Failure::of(&error, Phase::Read, &what).error
