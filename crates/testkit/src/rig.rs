@@ -36,6 +36,18 @@ pub struct Rig {
     folder: tempfile::TempDir,
 }
 
+/// Inserts age quickly here: what a recovery must outlive is over before a test waits for it.
+pub const INSERT_DEADLINE: Duration = Duration::from_secs(5);
+
+fn config_for(target: Target) -> String {
+    let embedded = match target {
+        Target::Embedded(_) => "embedded: true, ",
+        Target::Server { .. } => "",
+    };
+    let seconds = INSERT_DEADLINE.as_secs();
+    format!("version: 1\nclickhouse: {{ {embedded}insert_deadline_s: {seconds} }}\n")
+}
+
 impl Rig {
     /// Starts everything and waits until each stream's changes arrive. `None`: a server is missing
     /// here, skip.
@@ -86,12 +98,15 @@ impl Rig {
         let client = mongod.client().await?;
         let truth = Truth::start(&client).await?;
         let folder = tempfile::Builder::new().prefix("tailwater-rig-").tempdir()?;
+        let config = folder.path().join("tailwater.yaml");
+        std::fs::write(&config, config_for(target))?;
         let arguments = RunArguments {
             source: mongod.uri(),
             watch: watch.clone(),
             state: folder.path().join("state"),
             target,
             http: free_port()?,
+            config: Some(config),
         };
         let log = folder.path().join("run.log");
         let tailwater = Tailwater::start(binary, &arguments.to_vec(), &log)?;

@@ -49,6 +49,7 @@ impl Stage {
             state: home.path().join("state"),
             target: Target::Embedded(listen),
             http: free_port().unwrap(),
+            config: None,
         };
         let arguments = arguments.to_vec();
         let truth = open(&client, &database).await;

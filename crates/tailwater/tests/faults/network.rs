@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tailwater_testkit::fault_loop;
+use tailwater_testkit::rig::INSERT_DEADLINE;
 use tailwater_testkit::servers::{Fault, Weather};
 
 use crate::stage::Stage;
@@ -10,8 +11,6 @@ use crate::{DEADLINE, binary};
 
 /// Longer than the product waits for the answer to an insert.
 const PAST_THE_TIME_OUT: Duration = Duration::from_secs(200);
-/// How long after its declaration a block may still be sent.
-const INSERT_DEADLINE_MS: i64 = 60_000;
 
 /// Longer loops: `cargo xtask soak fault --rounds 20 --seed 7`.
 #[tokio::test(flavor = "multi_thread")]
@@ -53,7 +52,8 @@ async fn a_stopped_process_sends_nothing_under_an_old_declaration() {
     stage.write(3).await;
     stage.wait_until_stopped().await;
     let declared_at = stage.declared_at();
-    while now() <= declared_at + INSERT_DEADLINE_MS {
+    let deadline = i64::try_from(INSERT_DEADLINE.as_millis()).unwrap();
+    while now() <= declared_at + deadline {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let went_on = now();

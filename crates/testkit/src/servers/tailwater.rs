@@ -147,6 +147,8 @@ pub struct RunArguments {
     pub target: Target,
     /// Port of metrics and health.
     pub http: u16,
+    /// A config file; the flags stand above it.
+    pub config: Option<PathBuf>,
 }
 
 impl RunArguments {
@@ -170,6 +172,9 @@ impl RunArguments {
         .into();
         arguments.extend(self.watch.flags());
         arguments.extend(target);
+        if let Some(config) = &self.config {
+            arguments.extend(["--config".into(), config.display().to_string()]);
+        }
         arguments
     }
 }
