@@ -173,7 +173,7 @@ impl Streams {
 
 /// How long a batch stays open that holds events of so many lanes: with many of them longer, so that
 /// they do not make many tiny blocks.
-fn patience(max_wait: Duration, busy: usize) -> Duration {
+pub fn patience(max_wait: Duration, busy: usize) -> Duration {
     let factor = busy.div_ceil(BUSY_LANES).clamp(1, MOST_PATIENCE);
     max_wait.saturating_mul(u32::try_from(factor).unwrap_or(1))
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _};
@@ -15,7 +16,7 @@ use tailwater_core::scope::{self, Scope};
 use tailwater_core::table::TableName;
 use tailwater_core::{Error, ErrorKind};
 use tailwater_embedded::{EngineOptions, EngineProcess, PASSWORD_VARIABLE};
-use tailwater_mongodb::{Server, Start, Streams, connect};
+use tailwater_mongodb::{Server, Start, Streams, connect, streams};
 use tailwater_pipeline::BatchLimits;
 use tailwater_pipeline::bisect::MaxRejected;
 use tailwater_pipeline::budget::Budget;
@@ -27,7 +28,7 @@ use tailwater_pipeline::write_ahead::{
     self, CheckpointStore as _, DEFAULT_INSERT_DEADLINE, WriteAhead,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::cli::Cli;
 use crate::{config_file, http, signals};
@@ -171,6 +172,7 @@ impl Run {
             let prepared = || schema::prepare(&connection, &layout, &wanted);
             let facts = retry::patiently(patience, prepared).await?;
             info!(url = %connection.endpoint().url, database = connection.database(), "ready");
+            let window = facts.window;
             let tables = Tables::new(connection, pipeline, layout, scopes.clone(), facts);
             for scope in scopes.iter().filter(|_| clickhouse.tables.current.is_some()) {
                 if let Scope::Collection { db, coll } = scope {
@@ -178,9 +180,9 @@ impl Run {
                     retry::patiently(patience, || tables.current(&namespace)).await?;
                 }
             }
-            anyhow::Ok((server, engine, tables))
+            anyhow::Ok((server, engine, tables, window))
         };
-        let (server, engine, tables) = tokio::select! {
+        let (server, engine, tables, window) = tokio::select! {
             prepared = prepare => prepared?,
             () = stop.cancelled() => {
                 info!("stopped before anything was under way");
@@ -190,11 +192,23 @@ impl Run {
 
         let transform = Arc::new(ToRows::new(tables.layout().clone()));
         let budget = Budget::new(limits.memory_bytes);
+        let lanes = scopes.len();
         let streams = Streams::new(server, scopes, watch, budget, vitals.clone());
         let deadline = clickhouse.insert_deadline.unwrap_or(DEFAULT_INSERT_DEADLINE);
         let delivery = WriteAhead::new(folder, tables, deadline, vitals)
             .with_max_rejected(max_rejected(&clickhouse));
         let batch = batch_limits(&clickhouse, &limits);
+        let pace = streams::patience(batch.max_wait, lanes);
+        let needed = blocks_within(2 * deadline, pace, lanes);
+        if needed > window {
+            warn!(
+                lanes,
+                window,
+                needed,
+                "the deduplication window may be too short at full pace: raise \
+                 clickhouse.deduplication_window, or watch whole databases in one stream"
+            );
+        }
         let run = worker::run(streams, transform, delivery, batch, stop.clone());
         let overdue = async {
             stop.cancelled().await;
@@ -237,6 +251,12 @@ async fn reach(target: &Target, state: &Path) -> anyhow::Result<(Endpoint, Optio
     Ok((endpoint, Some(engine)))
 }
 
+/// How many blocks so many lanes can write in a time, each at most one per `pace`.
+fn blocks_within(time: Duration, pace: Duration, lanes: usize) -> u64 {
+    let each = time.as_millis().div_ceil(pace.as_millis().max(1));
+    u64::try_from(each.saturating_mul(lanes as u128)).unwrap_or(u64::MAX)
+}
+
 fn max_rejected(clickhouse: &ClickHouse) -> MaxRejected {
     let MaxRejected { percent, rows } = MaxRejected::default();
     MaxRejected {
@@ -273,9 +293,16 @@ fn parse_start(text: &str) -> Result<Start, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    #[test]
+    fn hundreds_of_busy_lanes_outrun_the_usual_window() {
+        let blocks = |lanes| {
+            let pace = streams::patience(BatchLimits::default().max_wait, lanes);
+            blocks_within(2 * DEFAULT_INSERT_DEADLINE, pace, lanes)
+        };
+        assert_eq!([1, 8, 60, 300].map(blocks), [480, 3840, 7200, 36_000]);
+    }
 
     #[test]
     fn what_is_configured_counts_and_the_rest_is_as_the_code_has_it() {
