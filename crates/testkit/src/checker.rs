@@ -225,6 +225,15 @@ impl Checker {
         let table = format!("{database}__{name}");
         let view = identifier(&format!("{table}_current"));
         let table = identifier(&table);
+        // Made with its first row, which may still be under way.
+        let sql = format!(
+            "SELECT count() AS rows FROM system.tables \
+             WHERE database = currentDatabase() AND name = {}",
+            literal(&format!("{database}__{name}_current"))
+        );
+        if self.clickhouse.one::<Count>(&sql).await?.rows == 0 {
+            return Ok(judge_current(namespace, lives, &documents, &[]));
+        }
         let rows: Vec<CurrentRow> =
             self.clickhouse.all(&format!("SELECT {} FROM {view}", CurrentRow::COLUMNS)).await?;
         let mut findings = judge_current(namespace, lives, &documents, &rows);
