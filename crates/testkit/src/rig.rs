@@ -4,9 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use bson::{Document, doc};
 use mongodb::Client;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::checker::{Checker, Verdict};
 use crate::clickhouse::ClickHouse;
@@ -117,6 +119,27 @@ impl Rig {
         };
         let binary = binary.to_owned();
         Ok(Some(Self { tailwater, mongod, client, truth, checker, arguments, binary, folder }))
+    }
+
+    /// How many events the product says it has read, and how many of them it has delivered.
+    ///
+    /// # Errors
+    ///
+    /// When its metrics do not answer.
+    pub async fn counters(&self) -> anyhow::Result<(u64, u64)> {
+        let address = (Ipv4Addr::LOCALHOST, self.arguments.http);
+        let mut connection = TcpStream::connect(address).await?;
+        connection.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await?;
+        let sum = |name: &str| -> anyhow::Result<u64> {
+            let lines = answer.lines().filter(|line| line.starts_with(name));
+            let values = lines.map(|line| line.rsplit(' ').next().unwrap_or_default().parse());
+            let values: Vec<u64> = values.collect::<Result<_, _>>()?;
+            ensure!(!values.is_empty(), "no `{name}` in {answer}");
+            Ok(values.iter().sum())
+        };
+        Ok((sum("tailwater_events_read_total{")?, sum("tailwater_events_delivered_total{")?))
     }
 
     /// Starts the product again with the same arguments. The one before must have ended.

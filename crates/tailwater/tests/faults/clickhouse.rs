@@ -1,7 +1,5 @@
 //! ClickHouse is away, refuses, or has lost something.
 
-use std::time::Duration;
-
 use crate::DEADLINE;
 use crate::stage::Stage;
 
@@ -12,8 +10,7 @@ async fn a_clickhouse_that_was_away_gets_everything_once() {
     let log = stage.log_end();
     stage.engine.kill().unwrap();
     stage.wait_for_log(log, "write failed", DEADLINE).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    stage.rig.tailwater.expect_running().unwrap();
+    stage.wait_for_failures("write failed").await;
     stage.engine.start_again().await.unwrap();
     load.stop().await.unwrap();
     stage.judge().await;

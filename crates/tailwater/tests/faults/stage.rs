@@ -181,6 +181,15 @@ impl Stage {
         let verdict = self.rig.judge().await.unwrap();
         assert!(verdict.is_clean(), "{verdict}\n{}", self.rig.tailwater.log_tail());
         assert_eq!(self.count("SELECT count() AS count FROM tailwater_dead_letters").await, 0);
+        let started = Instant::now();
+        loop {
+            let (read, delivered) = self.rig.counters().await.unwrap();
+            if read == delivered {
+                break;
+            }
+            assert!(started.elapsed() < DEADLINE, "{read} events read, {delivered} delivered");
+            tokio::time::sleep(LOOK).await;
+        }
         let exit = self.rig.tailwater.terminate(DEADLINE).await.unwrap();
         assert_eq!(exit, Exit::Code(0), "{}", self.rig.tailwater.log_tail());
     }
