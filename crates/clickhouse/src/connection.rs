@@ -32,6 +32,8 @@ impl std::fmt::Debug for Connection {
 
 /// An answer to a small question comes within this time, or the connection is dead.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The server's own work on all rows of a table.
+const TABLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Handing a piece of an insert to the network.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// The server's own work on one block, views included.
@@ -88,6 +90,16 @@ impl Connection {
     pub async fn execute(&self, sql: &str, what: &str) -> Result<()> {
         let query = self.client.query(&escaped(sql)).execute();
         within(QUERY_TIMEOUT, query).await.map_err(|error| classify(error, what))
+    }
+
+    /// Runs a statement that works through a whole table, under a `log_comment` of its own.
+    ///
+    /// # Errors
+    /// By the server's code; `what` says what was tried. After any error it may go on there.
+    pub async fn work_through(&self, sql: &str, comment: &str, what: &str) -> Result<()> {
+        let client = self.client.clone().with_setting("log_comment", comment);
+        let query = client.query(&escaped(sql)).execute();
+        within(TABLE_TIMEOUT, query).await.map_err(|error| classify(error, what))
     }
 
     /// Asks for rows, each an object of named columns.

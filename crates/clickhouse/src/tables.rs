@@ -203,20 +203,7 @@ impl Target for Tables {
     }
 
     async fn quiesce(&self, declared: Declared<'_>) -> Result<()> {
-        let range = self.name(declared);
-        let sql = format!(
-            "SELECT count() FROM system.processes WHERE Settings['log_comment'] = {}",
-            literal(&range)
-        );
-        let mut waited = false;
-        while self.connection.text(&sql, "cannot read ClickHouse's running queries").await? != "0" {
-            if !waited {
-                info!(range, "waiting for an earlier write of this range to end");
-                waited = true;
-            }
-            tokio::time::sleep(QUIESCE_PAUSE).await;
-        }
-        Ok(())
+        self.until_quiet(&self.name(declared)).await
     }
 
     async fn read_back(&self, declared: Declared<'_>, body: &PartRows) -> Result<ReadBack> {
@@ -350,30 +337,43 @@ impl Tables {
     /// on. Only what this stream watches is touched: of anything else it does not know how far the
     /// rows are.
     async fn end(&self, declared: Declared<'_>, ending: &Ending) -> Result<()> {
-        let database = self.connection.database();
         let scope = self.scopes.iter().find(|scope| scope.entry() == declared.lane.topic());
         let watched = |it: &Namespace| scope.is_some_and(|scope| scope.covers(&it.db, &it.coll));
+        let comment = format!("{}/end", self.name(declared));
         if let Some(to) = ending.renamed_to.as_ref().filter(|to| watched(to)) {
             let new = self.current(to).await?;
             // What the new name held before ends first; on equal versions the later row counts, so
             // it ends just below.
-            let sql = table::end_all(database, &new, ending.version - 1);
-            self.connection.execute(&sql, &format!("cannot end the rows of `{new}`")).await?;
+            self.end_all(&new, ending.version - 1, &comment).await?;
             if watched(&ending.of) {
-                self.copy(&self.current(&ending.of).await?, &new, ending.version).await?;
+                let old = self.current(&ending.of).await?;
+                self.copy(&old, &new, ending.version, &comment).await?;
             }
         }
         if watched(&ending.of) {
             let old = self.current(&ending.of).await?;
-            let sql = table::end_all(database, &old, ending.version);
-            self.connection.execute(&sql, &format!("cannot end the rows of `{old}`")).await?;
+            self.end_all(&old, ending.version, &comment).await?;
         }
         Ok(())
     }
 
+    async fn end_all(&self, table: &TableName, version: u128, comment: &str) -> Result<()> {
+        self.until_quiet(comment).await?;
+        let sql = table::end_all(self.connection.database(), table, version);
+        let what = format!("cannot end the rows of `{table}`");
+        self.connection.work_through(&sql, comment, &what).await
+    }
+
     /// Copies a collection to its new name, unless that was done before: newer rows under the old
     /// name may have taken the place of those that were copied, and older ones come to light.
-    async fn copy(&self, old: &TableName, new: &TableName, version: u128) -> Result<()> {
+    async fn copy(
+        &self,
+        old: &TableName,
+        new: &TableName,
+        version: u128,
+        comment: &str,
+    ) -> Result<()> {
+        self.until_quiet(comment).await?;
         let database = self.connection.database();
         let what = format!("cannot copy `{old}` to `{new}`");
         let sql = table::was_copied(database, old, version);
@@ -381,8 +381,25 @@ impl Tables {
             return Ok(());
         }
         let sql = table::copy_all(database, old, new, version);
-        self.connection.execute(&sql, &what).await?;
+        self.connection.work_through(&sql, comment, &what).await?;
         self.connection.execute(&table::note_copy(database, old, version), &what).await
+    }
+
+    /// Waits until the server runs no statement of this name any more.
+    async fn until_quiet(&self, name: &str) -> Result<()> {
+        let sql = format!(
+            "SELECT count() FROM system.processes WHERE Settings['log_comment'] = {}",
+            literal(name)
+        );
+        let mut waited = false;
+        while self.connection.text(&sql, "cannot read ClickHouse's running queries").await? != "0" {
+            if !waited {
+                info!(name, "waiting for an earlier write to end");
+                waited = true;
+            }
+            tokio::time::sleep(QUIESCE_PAUSE).await;
+        }
+        Ok(())
     }
 
     /// The events of a Range that one table has.

@@ -3,8 +3,6 @@
 //!
 //! Longer: `cargo xtask soak outage --minutes 10`.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-
 use std::path::Path;
 use std::time::Duration;
 

@@ -49,7 +49,6 @@ impl Plan {
             pause: Duration::from_millis(50),
             at_least_bytes: 512 * MIB,
             at_least_time: time,
-            ..Self::short()
         }
     }
 }

@@ -117,7 +117,9 @@ impl<'a> Reader<'a> {
                 assert!(self.take(rows).iter().all(|null| *null <= 1));
                 self.data(of, rows);
             }
-            Type::String => (0..rows).for_each(|_| drop(self.string())),
+            Type::String => (0..rows).for_each(|_| {
+                self.string();
+            }),
             Type::Fixed(width) => drop(self.take(rows * width)),
         }
     }
