@@ -147,7 +147,7 @@ pub(crate) fn values() -> Vec<Node> {
         values.push(of(Timestamp { time, increment }));
     }
     values.extend([regex(b"", b""), regex(b"^a.*\"\\d$", b"imsx"), regex(b"\xff", b"i")]);
-    values.push(Node::Scalar(0x0c, b"\x04\0\0\0d.c\00123456789ab".to_vec()));
+    values.push(Node::Scalar(0x0c, b"\x04\0\0\0d.c\x000123456789ab".to_vec()));
     values.extend([Node::Text(0x0d, b"return \"x\"".to_vec()), Node::Text(0x0d, b"\xff".to_vec())]);
     values.extend([Node::Text(0x0e, b"symbol".to_vec()), Node::Text(0x0e, b"1".to_vec())]);
     values.push(Node::Scoped(b"x".to_vec(), Fields::new()));
@@ -320,7 +320,8 @@ pub(crate) fn mixed(round: i32) -> Vec<Fields> {
 
 /// As deep as a server takes it: in documents, arrays, arrays of objects, and mixed arrays.
 pub(crate) fn deep() -> Vec<Fields> {
-    let wraps: [(i32, fn(Node) -> Node); 4] = [
+    type Wrap = fn(Node) -> Node;
+    let wraps: [(i32, Wrap); 4] = [
         (1, |inner| document([("a", inner)])),
         (1, |inner| Node::Array(vec![inner])),
         (2, |inner| Node::Array(vec![document([("a", inner)])])),
