@@ -1,0 +1,344 @@
+//! Finishing a Range that may be half written: read back, and send what is missing, until all is
+//! there.
+//!
+//! ```text
+//!   renew ─▶ ┌─ wait until no query runs ─▶ read back ─▶ nothing missing: fill the views, done
+//!            │        ┌──────────────────────────┘
+//!            └─ send ◀┴─ foreign: outlive every unanswered request, look again
+//! ```
+//!
+//! It must never take an answer for a proof, and never send another block than the whole one under
+//! T before the Range is marked foreign. `docs/delivery.md` has the rules, `docs/model.md` what
+//! happens without each.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tailwater_core::gap::{Gap, GapReason, Moment};
+use tailwater_core::position::{Intent, LaneId};
+use tailwater_core::{Action, Error, ErrorKind, Result};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::{Block, Chain, CheckpointStore, Declared, ReadBack, Round, Target, WriteAhead};
+use crate::bisect::Cut;
+use crate::clock;
+use crate::failpoint;
+use crate::part::Part;
+use crate::retry::Backoff;
+
+/// Whether some of a Range may have been sent before.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Sent {
+    Never,
+    Perhaps,
+}
+
+/// So often a lack of memory is waited out before the rows go in smaller blocks: what other queries
+/// take comes back, what one block needs does not.
+const PATIENCE_WITH_MEMORY: u32 = 3;
+
+/// More rounds than this without a row more mean that rows cannot be seen, whatever is written.
+const MOST_ROUNDS_IN_VAIN: u32 = 5;
+
+impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
+    /// Makes a Range complete, whatever of it is there, and however often that takes.
+    pub(super) async fn finish(&mut self, part: &Part<T::Body>, mut sent: Sent) -> Result<()> {
+        let mut backoff = Backoff::new();
+        let mut too_large = 0;
+        loop {
+            let split = too_large >= PATIENCE_WITH_MEMORY;
+            let error = match self.complete(part, sent, split).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            sent = Sent::Perhaps;
+            too_large += u32::from(error.kind() == ErrorKind::TooLarge);
+            if error.kind().action() != Action::Retry {
+                return Err(error);
+            }
+            self.report(part, &error);
+            backoff.pause().await;
+        }
+    }
+
+    /// Makes a Range complete. With `split` what the server has no memory for goes in cuts.
+    ///
+    /// An OK from a token that was sent before is no proof: the server keeps the token and the rows
+    /// in two writes, and a crash between them leaves the token alone. So only a read-back ends
+    /// this. And every recovery walks the same tokens from T on, each with what is still missing, so
+    /// that an earlier request under one of them, held somewhere on its way, finds its token used
+    /// wherever its rows are.
+    async fn complete(&mut self, part: &Part<T::Body>, sent: Sent, split: bool) -> Result<()> {
+        // Before the declaration, which may not last as long as this takes.
+        self.target.upsert(self.declared(&part.lane)?, &part.body).await?;
+        self.renew(part).await?;
+        failpoint::reach(failpoint::REDECLARED);
+        let mut vain = Vain::default();
+        // All rows in one block under T, and the server said so: then the views have them too.
+        let mut in_one_block = false;
+        let mut round = 0;
+        loop {
+            let declared = self.declared(&part.lane)?;
+            let foreign = declared.intent.foreign;
+            self.target.quiesce(declared).await?;
+            let seen = self.target.read_back(declared, &part.body).await?;
+            if seen.of_others && self.set_renumbered(part).await? {
+                continue;
+            }
+            failpoint::reach(failpoint::READ_BACK);
+            if seen.missing.is_empty() {
+                if !in_one_block {
+                    self.fill_views(self.declared(&part.lane)?, part, &seen).await?;
+                }
+                return self.pass_renumbered(part).await;
+            }
+            let declared = self.declared(&part.lane)?;
+            let all = seen.missing.len() as u64 == declared.intent.plan.rows_to_append();
+            let whole = round == 0 && all;
+            // Whatever is sent now, if it is not the whole block under T: no restart may take it for
+            // that, and nothing that was sent before may arrive behind it.
+            if !whole && !foreign {
+                self.set_foreign(&part.lane).await?;
+                continue;
+            }
+            if foreign && self.outlive(&part.lane).await {
+                self.renew(part).await?;
+                continue;
+            }
+            vain.look(&part.lane, declared.intent, seen.missing.len())?;
+            in_one_block = whole && matches!(sent, Sent::Never);
+            if seen.dead.is_empty() {
+                match self.append(declared, part, Block::Missing(&seen.missing, round)).await {
+                    Err(refusal) if calls_for_cuts(&refusal, split) => {
+                        in_one_block = false;
+                        if !foreign {
+                            self.set_foreign(&part.lane).await?;
+                            continue;
+                        }
+                        self.bisect(part, &seen, Some(refusal), round, split).await?;
+                    }
+                    appended => appended?,
+                }
+            } else {
+                self.bisect(part, &seen, None, round, split).await?;
+            }
+            failpoint::reach(failpoint::RESENT);
+            round += 1;
+        }
+    }
+
+    /// Declares a Range again whose deadline has passed. What was sent under the old declaration may
+    /// be out of the server's memory before the new one ends, so the Range is foreign from then on.
+    async fn renew(&mut self, part: &Part<T::Body>) -> Result<()> {
+        let declared = self.declared(&part.lane)?;
+        if declared.intent.foreign || clock::now() > declared.deadline {
+            self.declare([part]).await?;
+        }
+        Ok(())
+    }
+
+    /// Appends, and notes if the answer stays out: the request may arrive yet.
+    pub(super) async fn append(
+        &self,
+        declared: Declared<'_>,
+        part: &Part<T::Body>,
+        block: Block<'_>,
+    ) -> Result<()> {
+        let answer = self.target.append(declared, &part.body, block).await;
+        self.note_silence(&part.lane, answer)
+    }
+
+    fn note_silence(&self, lane: &LaneId, answer: Result<()>) -> Result<()> {
+        if answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unreachable) {
+            self.expect_arrivals(lane, self.insert_deadline);
+        }
+        answer
+    }
+
+    /// Requests of the lane may arrive for so long.
+    pub(super) fn expect_arrivals(&self, lane: &LaneId, life: Duration) {
+        let until = Instant::now() + life;
+        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        arrivals.entry(lane.clone()).and_modify(|was| *was = until.max(*was)).or_insert(until);
+    }
+
+    /// Waits until no request of the lane can arrive any more; false if none could.
+    async fn outlive(&self, lane: &LaneId) -> bool {
+        let until = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).remove(lane);
+        let Some(until) = until.filter(|until| Instant::now() < *until) else { return false };
+        let seconds = until.duration_since(Instant::now()).as_secs();
+        info!(stream = %lane, seconds, "waiting until no earlier request can arrive");
+        tokio::time::sleep_until(until).await;
+        true
+    }
+
+    /// Sends the whole block of a complete Range once more where views hang on the table: one that
+    /// failed the first time is filled by the block it failed on, and the table drops it.
+    async fn fill_views(
+        &self,
+        declared: Declared<'_>,
+        part: &Part<T::Body>,
+        seen: &ReadBack,
+    ) -> Result<()> {
+        if seen.views.is_empty() {
+            return Ok(());
+        }
+        if !declared.intent.foreign && seen.views_can_be_filled {
+            match self.append(declared, part, Block::Whole).await {
+                // The rows are there; what refuses is a view, and dead letters are not for views.
+                Err(refusal) if refusal.kind() == ErrorKind::Refused => {}
+                filled => return filled,
+            }
+        }
+        let Intent { range, plan, .. } = declared.intent;
+        warn!(
+            stream = %part.lane, %range,
+            "views on the event table may lack or repeat rows of this range; the table itself is right"
+        );
+        self.target
+            .record_gap(&Gap {
+                lane: part.lane.clone(),
+                reason: GapReason::ViewsUnsure,
+                times: (Moment::Wall(plan.ts_min), Moment::Wall(plan.ts_max)),
+                events: Some((range.first, range.last)),
+                names: seen.views.clone(),
+                repair: "fill the views again from the event table, for these times",
+            })
+            .await
+    }
+
+    /// Notes, durably, that the stream yields other events than it did; false if it is noted.
+    async fn set_renumbered(&mut self, part: &Part<T::Body>) -> Result<bool> {
+        let checkpoint = self.checkpoint(&part.lane)?;
+        if checkpoint.renumbered {
+            return Ok(false);
+        }
+        checkpoint.renumbered = true;
+        warn!(
+            stream = %part.lane, at = %part.next.seq,
+            "the stream yields other events than before: comparing each with the rows that are there"
+        );
+        self.set_foreign(&part.lane).await?;
+        Ok(true)
+    }
+
+    /// Numbers prove again once the stream has passed all rows that were there. Saved with the next
+    /// checkpoint: until then it is just asked again.
+    async fn pass_renumbered(&mut self, part: &Part<T::Body>) -> Result<()> {
+        let declared = self.declared(&part.lane)?;
+        let renumbered = self.lanes.get(&part.lane).is_some_and(|at| at.renumbered);
+        if renumbered && !self.target.has_ahead(declared, &part.body).await? {
+            self.checkpoint(&part.lane)?.renumbered = false;
+            // As behind every claim, the Range behind is proven too.
+            if let Some(guard) = self.guards.get_mut(&part.lane) {
+                guard.prove = guard.prove.max(part.next.seq);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes, durably, that rows of the pending Range may come under other tokens than T.
+    pub(super) async fn set_foreign(&mut self, lane: &LaneId) -> Result<()> {
+        if let Some(intent) = &mut self.checkpoint(lane)?.pending {
+            intent.foreign = true;
+        }
+        self.save().await
+    }
+
+    /// Takes rows apart that the server refuses together: the sound ones are written, the others
+    /// become dead letters. A cut that holds a dead letter counts as refused, so that every pass
+    /// goes the same ways.
+    async fn bisect(
+        &self,
+        part: &Part<T::Body>,
+        seen: &ReadBack,
+        refusal: Option<Error>,
+        round: Round,
+        split: bool,
+    ) -> Result<()> {
+        let declared = self.declared(&part.lane)?;
+        let range = declared.intent.range;
+        if let Some(refusal) = &refusal {
+            let error = Chain(refusal);
+            warn!(stream = %part.lane, %range, %error, "block refused, taking it apart");
+        }
+        let mut rejected = seen.dead.len() as u64;
+        let mut missing = seen.missing.clone();
+        let mut refused = vec![(Cut::root(range), refusal)];
+        while let Some((cut, refusal)) = refused.pop() {
+            if refusal.is_some() {
+                // A view refuses after the table took the rows: what is there must not be sent again.
+                missing = self.target.read_back(declared, &part.body).await?.missing;
+            }
+            let Some(halves) = cut.halves() else {
+                let refusal = refusal.filter(|_| missing.contains(&cut.range.first));
+                let Some(refusal) = refusal else { continue };
+                if refusal.kind() == ErrorKind::TooLarge {
+                    return Err(refusal);
+                }
+                rejected += 1;
+                self.max_rejected.check(rejected, range, &refusal)?;
+                let seq = cut.range.first;
+                let answer = self.target.reject(declared, &part.body, seq, &refusal, round).await;
+                self.note_silence(&part.lane, answer)?;
+                failpoint::reach(failpoint::REJECTED);
+                continue;
+            };
+            for half in halves {
+                let rows = half.of(&missing);
+                if rows.is_empty() {
+                    continue;
+                }
+                if !half.of(&seen.dead).is_empty() {
+                    refused.push((half, None));
+                    continue;
+                }
+                let block = Block::Cut(&rows, &half.path, round);
+                match self.append(declared, part, block).await {
+                    Err(refusal) if calls_for_cuts(&refusal, split) => {
+                        refused.push((half, Some(refusal)));
+                    }
+                    appended => appended?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether rows must be taken apart to get any of them in.
+fn calls_for_cuts(refusal: &Error, split: bool) -> bool {
+    match refusal.kind() {
+        ErrorKind::Refused => true,
+        ErrorKind::TooLarge => split,
+        _ => false,
+    }
+}
+
+/// Rounds that show no row more.
+#[derive(Debug, Default)]
+struct Vain {
+    rounds: u32,
+    missing: Option<usize>,
+}
+
+impl Vain {
+    /// Takes note of what is missing still, before it is sent.
+    fn look(&mut self, lane: &LaneId, intent: &Intent, missing: usize) -> Result<()> {
+        let helped = self.missing.is_none_or(|before| missing < before);
+        self.rounds = if helped { 0 } else { self.rounds + 1 };
+        self.missing = Some(missing);
+        if self.rounds <= MOST_ROUNDS_IN_VAIN {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Unsuitable,
+            format!(
+                "{missing} rows of `{lane}` {} were acknowledged {} times and are not to be seen",
+                intent.range, self.rounds
+            ),
+        )
+        .with_hint("look for a row policy, a TTL or a replica that lags behind"))
+    }
+}

@@ -1,0 +1,118 @@
+//! Target: where rows go that carry their identity, as write-ahead sees it.
+
+use std::collections::BTreeSet;
+
+use tailwater_core::gap::Gap;
+use tailwater_core::position::{Epoch, Intent, LaneId, Millis, Plan, Seq};
+use tailwater_core::{Error, Result};
+
+/// A Range that may be written: it is declared, durably.
+#[derive(Debug, Clone, Copy)]
+pub struct Declared<'a> {
+    /// The lane.
+    pub lane: &'a LaneId,
+    /// The life of the lane's numbering.
+    pub epoch: Epoch,
+    /// What was declared.
+    pub intent: &'a Intent,
+    /// The moment after which no block of this declaration is sent any more.
+    pub deadline: Millis,
+    /// Its events may have rows under other numbers than their own.
+    pub renumbered: bool,
+}
+
+/// A body that knows what it is going to write.
+pub trait Planned: Send + Sync + 'static {
+    /// What the Range writes.
+    fn plan(&self) -> &Plan;
+}
+
+/// A block of a Range. Its token T names the Range; what a recovery sends in its rounds goes under
+/// T in round 0, under `T~n` in round n.
+#[derive(Debug, Clone, Copy)]
+pub enum Block<'a> {
+    /// The Range as a whole, under T.
+    Whole,
+    /// What a read-back found missing.
+    Missing(&'a BTreeSet<Seq>, Round),
+    /// Those of the missing rows that lie in one cut of a refused block, under the cut's own token.
+    Cut(&'a BTreeSet<Seq>, &'a str, Round),
+}
+
+/// The number of a try within a recovery, from 0 on.
+pub type Round = u32;
+
+/// What a read-back saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadBack {
+    /// The events that have neither row nor dead letter.
+    pub missing: BTreeSet<Seq>,
+    /// The events that have a dead letter.
+    pub dead: BTreeSet<Seq>,
+    /// At the numbers of the Range there are rows of other events.
+    pub of_others: bool,
+    /// The views on the table. One that failed the first time is filled by the whole block.
+    pub views: Vec<String>,
+    /// All of them drop a block that comes twice.
+    pub views_can_be_filled: bool,
+}
+
+/// Where rows go that carry their identity.
+pub trait Target: Send + Sync {
+    /// The rows of one part.
+    type Body: Planned;
+    /// Checks that a lane without a checkpoint has no rows of an earlier life.
+    fn check_new(&self, lane: &LaneId) -> impl Future<Output = Result<()>> + Send;
+
+    /// Writes the rows that may come twice, since a version tells which one counts.
+    fn upsert(
+        &self,
+        declared: Declared<'_>,
+        body: &Self::Body,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Appends rows that must come once.
+    fn append(
+        &self,
+        declared: Declared<'_>,
+        body: &Self::Body,
+        block: Block<'_>,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Waits until no write of the Range runs on the server any more.
+    fn quiesce(&self, declared: Declared<'_>) -> impl Future<Output = Result<()>> + Send;
+
+    /// Puts one event into the dead letters, under a token of its own.
+    fn reject(
+        &self,
+        declared: Declared<'_>,
+        body: &Self::Body,
+        seq: Seq,
+        refusal: &Error,
+        round: Round,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Reads back what of the Range is there.
+    fn read_back(
+        &self,
+        declared: Declared<'_>,
+        body: &Self::Body,
+    ) -> impl Future<Output = Result<ReadBack>> + Send;
+
+    /// Whether the lane has rows of events behind this part.
+    fn has_ahead(
+        &self,
+        declared: Declared<'_>,
+        body: &Self::Body,
+    ) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Writes down what is missing. To tell it twice is to tell it once.
+    fn record_gap(&self, gap: &Gap) -> impl Future<Output = Result<()>> + Send;
+
+    /// The greatest event of a lane's life that has a row or a dead letter.
+    fn greatest(
+        &self,
+        lane: &LaneId,
+        epoch: Epoch,
+    ) -> impl Future<Output = Result<Option<Seq>>> + Send;
+}
