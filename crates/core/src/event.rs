@@ -124,6 +124,15 @@ impl ChangeEvent {
         Ok(event)
     }
 
+    /// The same event with other bytes, of which nothing but its documents changed.
+    ///
+    /// # Errors
+    /// As `index`.
+    pub(crate) fn rewritten(&self, bytes: Vec<u8>) -> Result<Self> {
+        let (looked_up, listed) = (self.looked_up, self.listed);
+        Ok(Self { looked_up, listed, ..Self::index(bytes.into())? })
+    }
+
     fn place_in_time(&mut self, token: Option<Token<'_>>) -> Result<()> {
         let Some(token) = token else {
             return Err(malformed("its resume token has a format that this version does not know"));

@@ -1,7 +1,8 @@
-//! Exclude: takes fields out of change events before anything else sees them.
+//! Exclude: takes fields out of change events before anything else sees them, or hides what they
+//! hold.
 //!
 //! An event is rewritten once, as bytes: its images, and what its `updateDescription` tells of the
-//! excluded paths. Everything else stays as the server sent it, bit by bit. `documentKey` is never
+//! paths. Everything else stays as the server sent it, bit by bit. `documentKey` is never
 //! touched: without it an event names no document.
 //!
 //! A path goes through arrays, as in MongoDB's projections: `a.b` is the `b` of every document in
@@ -12,14 +13,58 @@ use std::collections::BTreeMap;
 use crate::bson::{BsonError, Doc, Element, MAX_DEPTH, Value};
 use crate::scope::Scope;
 
+/// The type byte of a string.
+const STRING: u8 = 0x02;
+
 /// The paths that are taken out, by the collections that they are taken out of.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Exclusions(Vec<(Scope, Vec<Path>)>);
 
 /// The names along a path.
-type Path = Vec<Box<[u8]>>;
-/// What is left of a path somewhere below its start; never empty.
-type Rest<'p> = &'p [Box<[u8]>];
+pub(crate) type Path = Vec<Box<[u8]>>;
+
+/// Writes the text that stands in the place of a value.
+type Hide<'p> = dyn Fn(&Value<'_>, &mut Vec<u8>) -> Result<(), BsonError> + 'p;
+
+/// What becomes of the values at a path.
+#[derive(Clone, Copy)]
+pub(crate) enum Act<'p> {
+    /// They are taken out.
+    Remove,
+    /// Each scalar becomes the text that this writes of it, and so does each document; an array's
+    /// items one by one. Nulls stay.
+    Hide(&'p Hide<'p>),
+}
+
+/// What is left of a path somewhere below its start, which is never nothing, and what becomes of
+/// what is at its end.
+#[derive(Clone, Copy)]
+pub(crate) struct Rest<'p> {
+    pub(crate) names: &'p [Box<[u8]>],
+    pub(crate) act: Act<'p>,
+}
+
+/// The event with every path of its images treated as told.
+///
+/// # Errors
+/// When the event is not BSON.
+pub(crate) fn rewrite(event: Doc<'_>, paths: &[Rest<'_>]) -> Result<Vec<u8>, BsonError> {
+    let mut out = Vec::with_capacity(event.as_bytes().len());
+    document(&mut out, |out| {
+        each(event, |element, raw| match (element.key, element.value) {
+            (b"fullDocument" | b"fullDocumentBeforeChange", Value::Document(image)) => {
+                head(out, element, raw);
+                strip(image, paths, out, MAX_DEPTH)
+            }
+            (b"updateDescription", Value::Document(description)) => {
+                head(out, element, raw);
+                describe(description, paths, out)
+            }
+            _ => copy(out, raw),
+        })
+    })?;
+    Ok(out)
+}
 
 impl Exclusions {
     /// Reads `db.coll` (with `*` and `?` as in `collections`) → paths. What names no collection or no
@@ -47,21 +92,7 @@ impl Exclusions {
         if paths.is_empty() {
             return Ok(None);
         }
-        let mut out = Vec::with_capacity(event.as_bytes().len());
-        document(&mut out, |out| {
-            each(event, |element, raw| match (element.key, element.value) {
-                (b"fullDocument" | b"fullDocumentBeforeChange", Value::Document(image)) => {
-                    head(out, element, raw);
-                    strip(image, &paths, out, MAX_DEPTH)
-                }
-                (b"updateDescription", Value::Document(description)) => {
-                    head(out, element, raw);
-                    describe(description, &paths, out)
-                }
-                _ => copy(out, raw),
-            })
-        })?;
-        Ok(Some(out))
+        rewrite(event, &paths).map(Some)
     }
 
     fn of(&self, event: Doc<'_>) -> Result<Vec<Rest<'_>>, BsonError> {
@@ -73,44 +104,65 @@ impl Exclusions {
         };
         let (db, coll) = (String::from_utf8_lossy(db), String::from_utf8_lossy(coll));
         let paths = self.0.iter().filter(|(scope, _)| scope.covers(&db, &coll));
-        Ok(paths.flat_map(|(_, paths)| paths.iter().map(Vec::as_slice)).collect())
+        let rest = |path| Rest { names: Vec::as_slice(path), act: Act::Remove };
+        Ok(paths.flat_map(|(_, paths)| paths.iter().map(rest)).collect())
     }
 }
 
 /// What becomes of a field.
 enum Fate<'p> {
     Out,
+    Hidden(Act<'p>),
     /// It stays, but for these paths below it.
     Stays(Vec<Rest<'p>>),
 }
 
-/// What becomes of the field `name` where `paths` begin.
+/// What becomes of the field `name` where `paths` begin. What is taken out need not be hidden.
 fn step<'p>(paths: &[Rest<'p>], name: &[u8]) -> Fate<'p> {
     let mut below = Vec::new();
+    let mut hidden = None;
     for path in paths {
-        match path.split_first() {
-            Some((first, [])) if **first == *name => return Fate::Out,
-            Some((first, rest)) if **first == *name => below.push(rest),
+        match path.names.split_first() {
+            Some((first, [])) if **first == *name => match path.act {
+                Act::Remove => return Fate::Out,
+                Act::Hide(_) => hidden = Some(path.act),
+            },
+            Some((first, names)) if **first == *name => below.push(Rest { names, ..*path }),
             _ => {}
         }
     }
-    Fate::Stays(below)
+    hidden.map_or(Fate::Stays(below), Fate::Hidden)
 }
 
 /// What becomes of what a dotted path of an `updateDescription` names. A number in it may be a place
 /// in an array, over which paths pass, or a field's name: both count.
 fn follow<'p>(paths: &[Rest<'p>], dotted: &[u8]) -> Fate<'p> {
     let mut at = paths.to_vec();
+    let mut hidden = None;
     for (depth, name) in dotted.split(|byte| *byte == b'.').enumerate() {
         let place = depth > 0 && !name.is_empty() && name.iter().all(u8::is_ascii_digit);
-        let Fate::Stays(mut below) = step(&at, name) else { return Fate::Out };
+        // Below what is hidden there are items, each hidden as such, and parts of a document that is
+        // hidden as a whole.
+        match hidden {
+            Some(_) if place => continue,
+            Some(_) => return Fate::Out,
+            None => {}
+        }
+        let mut below = match step(&at, name) {
+            Fate::Out => return Fate::Out,
+            Fate::Hidden(act) => {
+                hidden = Some(act);
+                continue;
+            }
+            Fate::Stays(below) => below,
+        };
         // Only paths that have begun can be inside an array.
         if place {
             below.extend(at);
         }
         at = below;
     }
-    Fate::Stays(at)
+    hidden.map_or(Fate::Stays(at), Fate::Hidden)
 }
 
 fn describe(description: Doc<'_>, paths: &[Rest<'_>], out: &mut Vec<u8>) -> Result<(), BsonError> {
@@ -122,6 +174,7 @@ fn describe(description: Doc<'_>, paths: &[Rest<'_>], out: &mut Vec<u8>) -> Resu
                 document(out, |out| {
                     each(fields, |element, raw| match follow(paths, element.key) {
                         Fate::Out => Ok(()),
+                        Fate::Hidden(act) => hide(element, raw, act, out, MAX_DEPTH),
                         Fate::Stays(below) => value(element, raw, &below, out, MAX_DEPTH),
                     })
                 })
@@ -171,6 +224,7 @@ fn strip(
     document(out, |out| {
         each(doc, |element, raw| match step(paths, element.key) {
             Fate::Out => Ok(()),
+            Fate::Hidden(act) => hide(element, raw, act, out, levels),
             Fate::Stays(below) => value(element, raw, &below, out, levels),
         })
     })
@@ -199,8 +253,38 @@ fn value(
     }
 }
 
+/// An element whose values are hidden.
+fn hide(
+    element: Element<'_>,
+    raw: &[u8],
+    act: Act<'_>,
+    out: &mut Vec<u8>,
+    levels: usize,
+) -> Result<(), BsonError> {
+    let Act::Hide(write) = act else { return Ok(()) };
+    match element.value {
+        Value::Null | Value::Undefined => copy(out, raw),
+        Value::Array(inner) => {
+            head(out, element, raw);
+            let levels = levels.checked_sub(1).ok_or(BsonError::too_deep())?;
+            document(out, |out| each(inner, |item, raw| hide(item, raw, act, out, levels)))
+        }
+        _ => {
+            out.push(STRING);
+            out.extend_from_slice(element.key);
+            let start = out.len() + 1;
+            out.extend_from_slice(&[0; 5]);
+            write(&element.value, out)?;
+            out.push(0);
+            let length = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
+            out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+            Ok(())
+        }
+    }
+}
+
 /// Calls `take` with every element and its bytes.
-fn each<'d>(
+pub(crate) fn each<'d>(
     doc: Doc<'d>,
     mut take: impl FnMut(Element<'d>, &'d [u8]) -> Result<(), BsonError>,
 ) -> Result<(), BsonError> {
@@ -223,7 +307,7 @@ fn each<'d>(
 }
 
 /// Writes a document or an array: its length, what `fill` writes, its terminator.
-fn document(
+pub(crate) fn document(
     out: &mut Vec<u8>,
     fill: impl FnOnce(&mut Vec<u8>) -> Result<(), BsonError>,
 ) -> Result<(), BsonError> {
@@ -231,7 +315,8 @@ fn document(
     out.extend_from_slice(&[0; 4]);
     fill(out)?;
     out.push(0);
-    // It is no longer than what it was made of, and that had a length in these four bytes.
+    // What is hidden grows a few times at most, and the whole had a length in these four bytes: a
+    // document of 16 MiB stays below 2 GiB.
     let length = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
     out[start..start + 4].copy_from_slice(&length.to_le_bytes());
     Ok(())

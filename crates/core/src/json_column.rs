@@ -25,6 +25,7 @@ mod shape;
 pub mod text;
 mod tree;
 
+pub(crate) use scalar::DATE_TIME64;
 pub use scalar::Dates;
 
 use crate::bson::{BsonError, Doc, MAX_DEPTH, Value};

@@ -13,6 +13,7 @@ pub mod event;
 pub mod exclude;
 pub mod gap;
 pub mod json_column;
+pub mod mapping;
 pub mod names;
 pub mod native;
 pub mod position;

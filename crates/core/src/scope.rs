@@ -142,7 +142,7 @@ pub fn to_regex(pattern: &str) -> String {
 }
 
 /// Matches with one mark to go back to, which is enough for wildcards.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) =
         (pattern.chars().collect(), name.chars().collect());
     let (mut p, mut n, mut star) = (0, 0, None);

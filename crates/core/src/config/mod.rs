@@ -10,9 +10,9 @@
 mod clickhouse;
 mod endpoint;
 mod mongodb;
-mod problem;
-mod section;
-mod tree;
+pub(crate) mod problem;
+pub(crate) mod section;
+pub(crate) mod tree;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;

@@ -9,29 +9,29 @@ use super::tree::Place;
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Problem {
-    pub(super) place: Place,
+pub(crate) struct Problem {
+    pub(crate) place: Place,
     /// What is wrong.
-    pub(super) what: String,
+    pub(crate) what: String,
     /// What to do, beside the caret.
-    pub(super) mend: String,
+    pub(crate) mend: String,
     /// The text could not be read: which values are secrets is not known.
     syntax: bool,
 }
 
 impl Problem {
-    pub(super) fn new(place: Place, what: impl Into<String>, mend: impl Into<String>) -> Self {
+    pub(crate) fn new(place: Place, what: impl Into<String>, mend: impl Into<String>) -> Self {
         Self { place, what: what.into(), mend: mend.into(), syntax: false }
     }
 
-    pub(super) fn syntax(place: Place, what: &str) -> Self {
+    pub(crate) fn syntax(place: Place, what: &str) -> Self {
         let mend = "the file is not YAML from here on".to_owned();
         Self { place, what: what.to_owned(), mend, syntax: true }
     }
 }
 
 /// The word of `known` that was probably meant.
-pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let plain = word.to_lowercase().replace('-', "_");
     known
         .into_iter()
@@ -43,7 +43,7 @@ pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) 
 
 /// All problems as text, in the order of the file. `hidden` are the places of values that must not
 /// be shown.
-pub(super) fn render(
+pub(crate) fn render(
     file: &str,
     text: &str,
     mut problems: Vec<Problem>,

@@ -12,15 +12,15 @@ use super::problem::{Problem, nearest};
 use super::tree::{Key, Node, Place, Value};
 
 /// What reading finds, beside the values.
-pub(super) struct Reader<'s> {
-    pub(super) secrets: &'s dyn Secrets,
-    pub(super) problems: RefCell<Vec<Problem>>,
+pub(crate) struct Reader<'s> {
+    pub(crate) secrets: &'s dyn Secrets,
+    pub(crate) problems: RefCell<Vec<Problem>>,
     /// The places of values that may be secrets.
-    pub(super) hidden: RefCell<Vec<Place>>,
+    pub(crate) hidden: RefCell<Vec<Place>>,
 }
 
 impl Reader<'_> {
-    pub(super) fn complain(&self, place: &Place, what: impl Into<String>, mend: impl Into<String>) {
+    pub(crate) fn complain(&self, place: &Place, what: impl Into<String>, mend: impl Into<String>) {
         self.problems.borrow_mut().push(Problem::new(place.clone(), what, mend));
     }
 
@@ -37,17 +37,17 @@ impl Reader<'_> {
 
 /// A value and its place.
 #[derive(Debug, Clone)]
-pub(super) struct At<T> {
-    pub(super) place: Place,
-    pub(super) value: T,
+pub(crate) struct At<T> {
+    pub(crate) place: Place,
+    pub(crate) value: T,
 }
 
 /// A section that is being read.
-pub(super) struct Section<'t> {
+pub(crate) struct Section<'t> {
     /// Its name, for people.
     name: String,
     /// Its own key, or the start of the file.
-    pub(super) place: Place,
+    pub(crate) place: Place,
     entries: &'t [(Key, Node)],
     reader: &'t Reader<'t>,
     known: Vec<&'static str>,
@@ -57,11 +57,11 @@ pub(super) struct Section<'t> {
 
 impl<'t> Section<'t> {
     /// The whole file.
-    pub(super) fn root(node: &'t Node, reader: &'t Reader<'t>) -> Self {
+    pub(crate) fn root(node: &'t Node, reader: &'t Reader<'t>) -> Self {
         Self::of("the file".to_owned(), 0..0, node, reader)
     }
 
-    fn of(name: String, place: Place, node: &'t Node, reader: &'t Reader<'t>) -> Self {
+    pub(crate) fn of(name: String, place: Place, node: &'t Node, reader: &'t Reader<'t>) -> Self {
         let mut broken = false;
         let entries: &[(Key, Node)] = match &node.value {
             Value::Section(entries) => entries,
@@ -84,7 +84,7 @@ impl<'t> Section<'t> {
     }
 
     /// The last value of a key, null too.
-    pub(super) fn entry(&mut self, name: &'static str) -> Option<(&'t Key, &'t Node)> {
+    pub(crate) fn entry(&mut self, name: &'static str) -> Option<(&'t Key, &'t Node)> {
         if !self.known.contains(&name) {
             self.known.push(name);
         }
@@ -93,12 +93,12 @@ impl<'t> Section<'t> {
     }
 
     /// The value of a key that is given and not null.
-    fn given(&mut self, name: &'static str) -> Option<(&'t Key, &'t Node)> {
+    pub(crate) fn given(&mut self, name: &'static str) -> Option<(&'t Key, &'t Node)> {
         self.entry(name).filter(|(_, node)| !matches!(node.value, Value::Null))
     }
 
     /// Whether a key has no value.
-    pub(super) fn is_absent(&self, name: &str) -> bool {
+    pub(crate) fn is_absent(&self, name: &str) -> bool {
         !self
             .entries
             .iter()
@@ -106,7 +106,7 @@ impl<'t> Section<'t> {
     }
 
     /// Complains of a key that must be there, unless it is there under a misspelt name.
-    pub(super) fn lacks(&self, name: &'static str, example: &str) {
+    pub(crate) fn lacks(&self, name: &'static str, example: &str) {
         let misspelt = |(key, _): &(Key, Node)| {
             let known = key.name == name || self.known.contains(&key.name.as_str());
             !known && nearest(&key.name, [name]).is_some()
@@ -118,7 +118,7 @@ impl<'t> Section<'t> {
     }
 
     /// A key that is known, and whose part of Tailwater is not there.
-    pub(super) fn not_built(&mut self, name: &'static str, what: &str) {
+    pub(crate) fn not_built(&mut self, name: &'static str, what: &str) {
         if let Some((key, node)) = self.given(name) {
             self.reader.hide(node);
             let what = format!("`{name}` in {}: {what} not built yet", self.name);
@@ -127,25 +127,25 @@ impl<'t> Section<'t> {
     }
 
     /// A section below this one; one without keys counts as absent.
-    pub(super) fn section(&mut self, name: &'static str) -> Option<Self> {
+    pub(crate) fn section(&mut self, name: &'static str) -> Option<Self> {
         let (key, node) = self.given(name)?;
         Some(Self::of(format!("`{name}`"), key.place.clone(), node, self.reader))
     }
 
     /// Every key of a section whose keys are the user's own.
-    pub(super) fn free_entries(&self) -> &'t [(Key, Node)] {
+    pub(crate) fn free_entries(&self) -> &'t [(Key, Node)] {
         self.entries
     }
 
     /// A text, resolved where it is `{ env }` or `{ file }`.
-    pub(super) fn text(&mut self, name: &'static str) -> Option<At<String>> {
+    pub(crate) fn text(&mut self, name: &'static str) -> Option<At<String>> {
         let (_, node) = self.given(name)?;
         let value = self.reader.text(name, node)?;
         Some(At { place: node.place.clone(), value })
     }
 
     /// A text that is never shown.
-    pub(super) fn secret(&mut self, name: &'static str) -> Option<At<SecretString>> {
+    pub(crate) fn secret(&mut self, name: &'static str) -> Option<At<SecretString>> {
         if let Some((_, node)) = self.given(name)
             && !matches!(node.value, Value::Section(_))
         {
@@ -155,13 +155,13 @@ impl<'t> Section<'t> {
     }
 
     /// Texts; one alone may stand without a list.
-    pub(super) fn texts(&mut self, name: &'static str) -> Option<At<Vec<At<String>>>> {
+    pub(crate) fn texts(&mut self, name: &'static str) -> Option<At<Vec<At<String>>>> {
         let (key, node) = self.given(name)?;
         Some(At { place: key.place.clone(), value: self.reader.texts(name, node) })
     }
 
     /// `true` or `false`.
-    pub(super) fn flag(&mut self, name: &'static str) -> Option<At<bool>> {
+    pub(crate) fn flag(&mut self, name: &'static str) -> Option<At<bool>> {
         let (key, node) = self.given(name)?;
         match node.value {
             Value::Bool(value) => Some(At { place: key.place.clone(), value }),
@@ -174,7 +174,7 @@ impl<'t> Section<'t> {
     }
 
     /// A whole number in the unit that the name ends with.
-    pub(super) fn number(
+    pub(crate) fn number(
         &mut self,
         name: &'static str,
         range: RangeInclusive<u64>,
@@ -185,7 +185,7 @@ impl<'t> Section<'t> {
     }
 
     /// One of some words.
-    pub(super) fn choice<T: Copy>(
+    pub(crate) fn choice<T: Copy>(
         &mut self,
         name: &'static str,
         words: &[(&'static str, T)],
@@ -202,7 +202,7 @@ impl<'t> Section<'t> {
     }
 
     /// An address to listen on.
-    pub(super) fn address(&mut self, name: &'static str) -> Option<At<SocketAddr>> {
+    pub(crate) fn address(&mut self, name: &'static str) -> Option<At<SocketAddr>> {
         let At { place, value } = self.text(name)?;
         match value.parse() {
             Ok(value) => Some(At { place, value }),
@@ -219,7 +219,7 @@ impl<'t> Section<'t> {
     }
 
     /// What a file holds that a value names.
-    pub(super) fn contents(&mut self, name: &'static str) -> Option<String> {
+    pub(crate) fn contents(&mut self, name: &'static str) -> Option<String> {
         let At { place, value } = self.text(name)?;
         match self.reader.secrets.file(&value) {
             Ok(contents) => Some(contents),
@@ -231,7 +231,7 @@ impl<'t> Section<'t> {
     }
 
     /// Tells what is left over.
-    pub(super) fn end(self) {
+    pub(crate) fn end(self) {
         for (key, node) in self.entries {
             if !self.known.contains(&key.name.as_str()) {
                 let what = format!("unknown key `{}` in {}", key.name, self.name);
@@ -255,7 +255,7 @@ impl Reader<'_> {
     }
 
     /// Complains of a word that is none of those.
-    pub(super) fn unknown(
+    pub(crate) fn unknown(
         &self,
         place: &Place,
         what: &str,
@@ -267,7 +267,7 @@ impl Reader<'_> {
     }
 
     /// A text; `name` is the key that it belongs to.
-    pub(super) fn text(&self, name: &str, node: &Node) -> Option<String> {
+    pub(crate) fn text(&self, name: &str, node: &Node) -> Option<String> {
         match &node.value {
             Value::Text(text) if text.is_empty() => {
                 self.complain(&node.place, format!("`{name}` is empty"), "write a value");
@@ -287,7 +287,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn texts(&self, name: &str, node: &Node) -> Vec<At<String>> {
+    pub(crate) fn texts(&self, name: &str, node: &Node) -> Vec<At<String>> {
         let items = match &node.value {
             Value::List(items) => items.as_slice(),
             _ => std::slice::from_ref(node),

@@ -56,7 +56,7 @@ impl Leaf {
 }
 
 /// 1900-01-01 and 2300-01-01.
-const DATE_TIME64: std::ops::Range<i64> = -2_208_988_800_000..10_413_792_000_000;
+pub(crate) const DATE_TIME64: std::ops::Range<i64> = -2_208_988_800_000..10_413_792_000_000;
 
 /// The type of a value; `None` for documents, arrays, and what a JSON column leaves out.
 #[inline]
