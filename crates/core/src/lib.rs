@@ -6,6 +6,8 @@
 
 pub mod bson;
 pub mod config;
+pub mod connector;
+pub mod decode;
 pub mod doc_id;
 pub mod ejson;
 pub mod error;
@@ -14,6 +16,7 @@ pub mod exclude;
 pub mod gap;
 pub mod json_column;
 pub mod mapping;
+pub mod message;
 pub mod names;
 pub mod native;
 pub mod position;

@@ -1,6 +1,6 @@
 //! Dates as ISO 8601 text in UTC.
 
-const DAY_MS: i64 = 86_400_000;
+pub(crate) const DAY_MS: i64 = 86_400_000;
 
 /// Whether milliseconds are written when they are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ fn digits(value: u64, width: usize, out: &mut Vec<u8>) {
 
 /// Year, month and day of a count of days since 1970 in the proleptic Gregorian calendar, by
 /// Howard Hinnant's algorithm: years begin in March, eras have 400 years.
-fn civil(days: i64) -> (i64, u64, u64) {
+pub(crate) fn civil(days: i64) -> (i64, u64, u64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let of_era = days.rem_euclid(146_097).unsigned_abs();

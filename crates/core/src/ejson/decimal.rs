@@ -1,7 +1,7 @@
 //! Decimal128 as text, as the BSON specification's decimal128 page prescribes.
 
-const EXPONENT_BIAS: i32 = 6176;
-const LARGEST: u128 = 10u128.pow(34) - 1;
+pub(crate) const EXPONENT_BIAS: i32 = 6176;
+pub(crate) const LARGEST: u128 = 10u128.pow(34) - 1;
 
 /// Appends the decimal's text. Writes at most 43 bytes.
 pub(crate) fn write(bytes: &[u8; 16], out: &mut Vec<u8>) {

@@ -4,12 +4,16 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod config;
+mod connector;
+mod decode;
 mod doc_id;
 mod ejson;
 mod engine;
 mod fuzz;
 mod json_column;
 mod layout;
+mod mapping;
+mod message;
 mod sample;
 mod walker;
 mod wide;
