@@ -126,18 +126,18 @@ impl Found {
 impl Target for Tables {
     type Body = PartRows;
 
-    async fn check_new(&self, lane: &LaneId) -> Result<()> {
+    async fn check_new(&self, lane: &LaneId, epoch: Epoch) -> Result<()> {
         let records = &self.layout.records;
-        let sql = table::any_epoch(self.connection.database(), records, lane);
+        let sql = table::another_epoch(self.connection.database(), records, lane, epoch);
         let what = format!("cannot look for earlier rows of `{lane}`");
-        let epoch = self.connection.text(&sql, &what).await?;
-        if epoch.is_empty() {
+        let another = self.connection.text(&sql, &what).await?;
+        if another.is_empty() {
             return Ok(());
         }
         Err(Error::new(
             ErrorKind::WrongHistory,
             format!(
-                "`{records}` holds rows of `{lane}` that another state folder wrote (epoch {epoch}); \
+                "`{records}` holds rows of `{lane}` that another state folder wrote (epoch {another}); \
                  a new one could not tell which changes are there"
             ),
         )
@@ -221,24 +221,31 @@ impl Target for Tables {
         };
         let rows = self.found(&self.layout.records, declared, &range).await?;
         let letters = self.found(&self.layout.dead_letters, declared, &range).await?;
-        let there: HashSet<Identity> = rows.iter().chain(&letters).map(Found::identity).collect();
-        let dead: HashSet<Identity> = letters.iter().map(Found::identity).collect();
-        let ours: HashSet<Identity> = wanted.iter().map(|(_, identity)| *identity).collect();
-        let seqs = |keep: &dyn Fn(&Identity) -> bool| -> BTreeSet<Seq> {
-            wanted.iter().filter(|(_, identity)| keep(identity)).map(|(seq, _)| *seq).collect()
+        // Without its number an event is known too, but two may be alike.
+        let name = |seq: u64, identity: Identity| match declared.renumbered {
+            true => (0, identity),
+            false => (seq, identity),
         };
-        let mut missing = seqs(&|identity| !there.contains(identity));
+        let named = |row: &Found| name(row._offset, row.identity());
+        let there: HashSet<_> = rows.iter().chain(&letters).map(named).collect();
+        let dead: HashSet<_> = letters.iter().map(named).collect();
+        let seqs = |keep: &dyn Fn(&(u64, Identity)) -> bool| -> BTreeSet<Seq> {
+            let kept = wanted.iter().filter(|(seq, identity)| keep(&name(seq.0, *identity)));
+            kept.map(|(seq, _)| *seq).collect()
+        };
+        let mut missing = seqs(&|event| !there.contains(event));
         if let Some(days) = self.facts.ttl_days {
             // Whatever is sent of these may go again before it is seen.
             let oldest = Millis(clock::now().0 - i64::from(days) * MILLIS_OF_A_DAY);
             let expired = body.0.older_than(oldest);
             missing.retain(|seq| !expired.contains(seq));
         }
-        let dead = seqs(&|identity| dead.contains(identity));
-        let of_others = rows.iter().chain(&letters).any(|row| {
-            let seq = Seq(row._offset);
-            intent.range.first <= seq && seq <= intent.range.last && !ours.contains(&row.identity())
-        });
+        let dead = seqs(&|event| dead.contains(event));
+        let own: HashMap<u64, Identity> = wanted.iter().map(|(seq, it)| (seq.0, *it)).collect();
+        let is_own = |row: &Found| own.get(&row._offset) == Some(&row.identity());
+        let numbers = intent.range.first.0..=intent.range.last.0;
+        let mut at_own = rows.iter().chain(&letters).filter(|row| numbers.contains(&row._offset));
+        let of_others = at_own.any(|row| !is_own(row));
         info!(range = %intent.range, stream = %lane, missing = missing.len(), "read back");
         let views = schema::views(&self.connection, &self.layout.records).await?;
         let views_can_be_filled = views.unfillable.is_empty();
@@ -267,10 +274,11 @@ impl Target for Tables {
         self.connection.execute(&sql, "cannot write a gap record").await
     }
 
-    async fn greatest(&self, lane: &LaneId, epoch: Epoch) -> Result<Option<Seq>> {
+    async fn greatest(&self, lane: &LaneId, epoch: Epoch, first: Seq) -> Result<Option<Seq>> {
         let mut greatest = None;
         for table in [&self.layout.records, &self.layout.dead_letters] {
-            let sql = table::greatest_offset(self.connection.database(), table, lane, epoch);
+            let sql =
+                table::greatest_offset(self.connection.database(), table, (lane, epoch), first);
             let what = format!("cannot find the last row of `{lane}`");
             let offset = self.connection.text(&sql, &what).await?;
             if !offset.is_empty() {

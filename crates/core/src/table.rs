@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::gap::Gap;
-use crate::position::{Epoch, LaneId, Millis};
+use crate::position::{Epoch, LaneId, Millis, Seq};
 use crate::sql::{identifier, literal};
 
 /// The name of a table, without its database.
@@ -419,22 +419,28 @@ pub fn count_from(
     )
 }
 
-/// The epoch of some row of one lane, whichever life it is of; empty when there is none.
-pub fn any_epoch(database: &str, table: &TableName, lane: &LaneId) -> String {
+/// The epoch of some row of one lane that is not of this life; empty when there is none.
+pub fn another_epoch(database: &str, table: &TableName, lane: &LaneId, epoch: Epoch) -> String {
     format!(
-        "SELECT _epoch FROM {}.{} WHERE _topic = {} AND _partition = {} LIMIT 1",
+        "SELECT _epoch FROM {}.{} WHERE _topic = {} AND _partition = {} AND _epoch != {} LIMIT 1",
         identifier(database),
         identifier(table.as_str()),
         literal(lane.topic()),
         lane.partition(),
+        literal(&epoch.to_string()),
     )
 }
 
-/// The greatest offset of one lane in an event table; empty when there is none.
-pub fn greatest_offset(database: &str, table: &TableName, lane: &LaneId, epoch: Epoch) -> String {
+/// The greatest offset of one lane in an event table, from `first` on; empty when there is none.
+pub fn greatest_offset(
+    database: &str,
+    table: &TableName,
+    (lane, epoch): (&LaneId, Epoch),
+    first: Seq,
+) -> String {
     format!(
         "SELECT max(_offset) FROM {}.{} WHERE _epoch = {} AND _topic = {} AND _partition = {} \
-         HAVING count() > 0",
+         AND _offset >= {first} HAVING count() > 0",
         identifier(database),
         identifier(table.as_str()),
         literal(&epoch.to_string()),

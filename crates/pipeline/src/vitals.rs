@@ -61,7 +61,10 @@ impl Vitals {
     pub fn delivered(&self, lane: &LaneId, events: u64, newest: Millis) {
         self.update(lane, |pulse| {
             pulse.delivered += events;
-            pulse.delivered_time = newest.0 as f64 / 1000.0;
+            // What has no rows has no time.
+            if newest.0 != 0 {
+                pulse.delivered_time = newest.0 as f64 / 1000.0;
+            }
             pulse.behind_since = (pulse.read > pulse.delivered).then(Instant::now);
         });
     }

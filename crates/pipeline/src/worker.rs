@@ -36,6 +36,13 @@ where
 {
     let result = work(source, transform, &mut delivery, limits, stop).await;
     if let Err(error) = &result
+        && error.kind() != ErrorKind::Storage
+        && let Err(unsaved) = delivery.settle().await
+    {
+        // Nothing is lost: the next run finds it delivered.
+        warn!(error = %unsaved, "what was delivered last is not noted");
+    }
+    if let Err(error) = &result
         && let Some(gap) = error.gap()
         && let Err(unwritten) = delivery.record_gap(gap).await
     {

@@ -212,13 +212,12 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
     /// is older than the table, as after a restored state folder.
     async fn guard(&mut self, lane: &LaneId, checkpoint: &Checkpoint) -> Result<()> {
         let (target, epoch) = (&self.target, checkpoint.epoch);
-        let greatest =
-            retry::patiently(retry::FOR_EVER, move || target.greatest(lane, epoch)).await?;
         let expected = match &checkpoint.pending {
             Some(intent) => intent.range.last.plus(1),
             None => checkpoint.next.seq,
         };
-        let foreign = greatest.filter(|greatest| *greatest >= expected);
+        let ask = move || target.greatest(lane, epoch, expected);
+        let foreign = retry::patiently(retry::FOR_EVER, ask).await?;
         if let Some(greatest) = foreign {
             warn!(
                 stream = %lane, checkpoint = %expected, table = %greatest,
@@ -250,8 +249,8 @@ where
             return Err(Error::new(ErrorKind::Bug, format!("`{lane}` was never begun")));
         };
         if checkpoint.next.seq == Seq::ZERO && checkpoint.pending.is_none() {
-            let target = &self.target;
-            retry::patiently(retry::FOR_EVER, move || target.check_new(lane)).await?;
+            let (target, epoch) = (&self.target, checkpoint.epoch);
+            retry::patiently(retry::FOR_EVER, move || target.check_new(lane, epoch)).await?;
         }
         self.guard(lane, &checkpoint).await?;
         if let Some(intent) = &checkpoint.pending {
@@ -267,8 +266,12 @@ where
     async fn recover(&mut self, part: Part<T::Body>) -> Result<()> {
         let declared = self.declared(&part.lane)?;
         let (stored, read) = (declared.intent.plan.digest, part.body.plan().digest);
-        let as_declared = stored == read;
-        info!(stream = %part.lane, range = %declared.intent.range, as_declared, "finishing the pending range");
+        info!(stream = %part.lane, range = %declared.intent.range, "finishing the pending range");
+        if stored != read {
+            // What was planned is of other events: what to look for is to be said anew.
+            self.set_renumbered(&part).await?;
+            self.declare([&part]).await?;
+        }
         if self.may_be_foreign(&part) {
             self.set_foreign(&part.lane).await?;
         }

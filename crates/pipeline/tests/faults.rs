@@ -238,7 +238,7 @@ struct Server(Shared);
 
 impl Target for Server {
     type Body = Body;
-    async fn check_new(&self, _lane: &LaneId) -> Result<()> {
+    async fn check_new(&self, _lane: &LaneId, _epoch: Epoch) -> Result<()> {
         Ok(())
     }
 
@@ -358,9 +358,13 @@ impl Target for Server {
             rows.iter().filter(is_near).copied().collect()
         };
         let (rows, dead) = (looked_at(&world.rows), looked_at(&world.dead));
-        let is_in = |rows: &[Row], row: &Row| rows.iter().any(|there| there.event == row.event);
+        let is_in = |rows: &[Row], row: &Row| {
+            let same =
+                |it: &Row| it.event == row.event && (declared.renumbered || it.seq == row.seq);
+            rows.iter().any(same)
+        };
         let missing = body.rows.iter().filter(|row| !is_in(&rows, row) && !is_in(&dead, row));
-        let strange = |row: &Row| own.contains(&row.seq) && !is_in(&body.rows, row);
+        let strange = |row: &Row| own.contains(&row.seq) && !body.rows.contains(row);
         let of_others = rows.iter().chain(&dead).any(strange);
         Ok(ReadBack {
             missing: missing.map(|row| row.seq).collect(),
@@ -381,9 +385,10 @@ impl Target for Server {
         Ok(())
     }
 
-    async fn greatest(&self, _lane: &LaneId, _epoch: Epoch) -> Result<Option<Seq>> {
+    async fn greatest(&self, _lane: &LaneId, _epoch: Epoch, first: Seq) -> Result<Option<Seq>> {
         let world = self.0.lock().unwrap();
-        Ok(world.rows.iter().chain(&world.dead).map(|row| row.seq).max())
+        let numbers = world.rows.iter().chain(&world.dead).map(|row| row.seq);
+        Ok(numbers.filter(|seq| *seq >= first).max())
     }
 }
 

@@ -70,9 +70,13 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
     /// that an earlier request under one of them, held somewhere on its way, finds its token used
     /// wherever its rows are.
     async fn complete(&mut self, part: &Part<T::Body>, sent: Sent, split: bool) -> Result<()> {
-        // Before the declaration, which may not last as long as this takes.
         self.target.upsert(self.declared(&part.lane)?, &part.body).await?;
-        self.renew(part).await?;
+        let declared = self.declared(&part.lane)?;
+        if !declared.intent.foreign && is_past(declared) {
+            // What was sent under the old declaration may be out of the server's memory before a
+            // new one ends.
+            self.set_foreign(&part.lane).await?;
+        }
         failpoint::reach(failpoint::REDECLARED);
         let mut vain = Vain::default();
         // All rows in one block under T, and the server said so: then the views have them too.
@@ -89,7 +93,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             failpoint::reach(failpoint::READ_BACK);
             if seen.missing.is_empty() {
                 if !in_one_block {
-                    self.fill_views(self.declared(&part.lane)?, part, &seen).await?;
+                    self.fill_views(self.declared(&part.lane)?, part, &seen, split).await?;
                 }
                 return self.pass_renumbered(part).await;
             }
@@ -102,10 +106,12 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
                 self.set_foreign(&part.lane).await?;
                 continue;
             }
-            if foreign && self.outlive(&part.lane).await {
-                self.renew(part).await?;
+            if foreign && (self.outlive(&part.lane).await || is_past(self.declared(&part.lane)?)) {
+                // Declared, then looked at, then sent: so a send is never far from its look.
+                self.declare([part]).await?;
                 continue;
             }
+            let declared = self.declared(&part.lane)?;
             vain.look(&part.lane, declared.intent, seen.missing.len())?;
             in_one_block = whole && matches!(sent, Sent::Never);
             if seen.dead.is_empty() {
@@ -126,16 +132,6 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             failpoint::reach(failpoint::RESENT);
             round += 1;
         }
-    }
-
-    /// Declares a Range again whose deadline has passed. What was sent under the old declaration may
-    /// be out of the server's memory before the new one ends, so the Range is foreign from then on.
-    async fn renew(&mut self, part: &Part<T::Body>) -> Result<()> {
-        let declared = self.declared(&part.lane)?;
-        if declared.intent.foreign || clock::now() > declared.deadline {
-            self.declare([part]).await?;
-        }
-        Ok(())
     }
 
     /// Appends, and notes if the answer stays out: the request may arrive yet.
@@ -180,14 +176,15 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         declared: Declared<'_>,
         part: &Part<T::Body>,
         seen: &ReadBack,
+        split: bool,
     ) -> Result<()> {
-        if seen.views.is_empty() {
+        if seen.views.is_empty() || declared.intent.plan.rows_to_append() == 0 {
             return Ok(());
         }
         if !declared.intent.foreign && seen.views_can_be_filled {
             match self.append(declared, part, Block::Whole).await {
                 // The rows are there; what refuses is a view, and dead letters are not for views.
-                Err(refusal) if refusal.kind() == ErrorKind::Refused => {}
+                Err(refusal) if calls_for_cuts(&refusal, split) => {}
                 filled => return filled,
             }
         }
@@ -209,7 +206,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
     }
 
     /// Notes, durably, that the stream yields other events than it did; false if it is noted.
-    async fn set_renumbered(&mut self, part: &Part<T::Body>) -> Result<bool> {
+    pub(super) async fn set_renumbered(&mut self, part: &Part<T::Body>) -> Result<bool> {
         let checkpoint = self.checkpoint(&part.lane)?;
         if checkpoint.renumbered {
             return Ok(false);
@@ -250,15 +247,14 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
     /// become dead letters. A cut that holds a dead letter counts as refused, so that every pass
     /// goes the same ways.
     async fn bisect(
-        &self,
+        &mut self,
         part: &Part<T::Body>,
         seen: &ReadBack,
         refusal: Option<Error>,
         round: Round,
         split: bool,
     ) -> Result<()> {
-        let declared = self.declared(&part.lane)?;
-        let range = declared.intent.range;
+        let range = self.declared(&part.lane)?.intent.range;
         if let Some(refusal) = &refusal {
             let error = Chain(refusal);
             warn!(stream = %part.lane, %range, %error, "block refused, taking it apart");
@@ -268,9 +264,15 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         let mut refused = vec![(Cut::root(range), refusal)];
         while let Some((cut, refusal)) = refused.pop() {
             if refusal.is_some() {
+                // A refusal may have taken as long as the declaration lasts.
+                if is_past(self.declared(&part.lane)?) {
+                    self.declare([part]).await?;
+                }
                 // A view refuses after the table took the rows: what is there must not be sent again.
+                let declared = self.declared(&part.lane)?;
                 missing = self.target.read_back(declared, &part.body).await?.missing;
             }
+            let declared = self.declared(&part.lane)?;
             let Some(halves) = cut.halves() else {
                 let refusal = refusal.filter(|_| missing.contains(&cut.range.first));
                 let Some(refusal) = refusal else { continue };
@@ -305,6 +307,11 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         }
         Ok(())
     }
+}
+
+/// Whether nothing may be sent under a declaration any more.
+fn is_past(declared: Declared<'_>) -> bool {
+    clock::now() > declared.deadline
 }
 
 /// Whether rows must be taken apart to get any of them in.

@@ -62,7 +62,7 @@ pub trait Target: Send + Sync {
     /// The rows of one part.
     type Body: Planned;
     /// Checks that a lane without a checkpoint has no rows of an earlier life.
-    fn check_new(&self, lane: &LaneId) -> impl Future<Output = Result<()>> + Send;
+    fn check_new(&self, lane: &LaneId, epoch: Epoch) -> impl Future<Output = Result<()>> + Send;
 
     /// Writes the rows that may come twice, since a version tells which one counts.
     fn upsert(
@@ -109,10 +109,11 @@ pub trait Target: Send + Sync {
     /// Writes down what is missing. To tell it twice is to tell it once.
     fn record_gap(&self, gap: &Gap) -> impl Future<Output = Result<()>> + Send;
 
-    /// The greatest event of a lane's life that has a row or a dead letter.
+    /// The greatest event of a lane's life, from `first` on, that has a row or a dead letter.
     fn greatest(
         &self,
         lane: &LaneId,
         epoch: Epoch,
+        first: Seq,
     ) -> impl Future<Output = Result<Option<Seq>>> + Send;
 }

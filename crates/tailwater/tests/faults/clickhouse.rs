@@ -30,8 +30,9 @@ async fn too_many_parts_are_waited_out() {
     stage.judge().await;
 }
 
+/// A view that never has the memory for a block must not hold up everything for ever.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clickhouse_without_memory_is_waited_out() {
+async fn a_view_without_memory_is_waited_for_and_then_a_gap_record() {
     let Some(mut stage) = Stage::start().await else { return };
     let rows = stage.rows().await;
     // The code of a lack of memory, from the server's own mouth, after it has taken the block.
@@ -44,10 +45,34 @@ async fn a_clickhouse_without_memory_is_waited_out() {
         )
         .await;
     stage.restart().await;
+    let log = stage.log_end();
     stage.write(5).await;
-    stage.wait_for_failures("Code: 241").await;
+    stage.wait_for_log(log, "Code: 241", DEADLINE).await;
+    stage.wait_for_log(log, "views on the event table", DEADLINE).await;
     stage.execute("DROP TABLE hungry").await;
-    stage.wait_for_rows(rows + 5).await;
+    let gaps = "SELECT count() AS count FROM tailwater_gaps WHERE namespaces = ['hungry']";
+    assert!(stage.count(gaps).await > 0);
+    stage.write(5).await;
+    stage.wait_for_rows(rows + 10).await;
+    stage.judge().await;
+}
+
+/// The current-state table has no memory for more than two rows at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_current_state_that_is_too_large_goes_in_smaller_blocks() {
+    let Some(mut stage) = Stage::start().await else { return };
+    let rows = stage.rows().await;
+    stage
+        .execute(
+            "CREATE MATERIALIZED VIEW narrow ENGINE = Null AS \
+             SELECT throwIf(count() > 2, 'no memory', toInt16(241)) AS n FROM `ingest__files` \
+             SETTINGS allow_custom_error_code_in_throwif = 1",
+        )
+        .await;
+    let log = stage.log_end();
+    stage.write(9).await;
+    stage.wait_for_rows(rows + 9).await;
+    stage.wait_for_log(log, "in smaller blocks", DEADLINE).await;
     stage.judge().await;
 }
 
