@@ -31,6 +31,7 @@ pub use scalar::Dates;
 use crate::bson::{BsonError, Doc, MAX_DEPTH, Value};
 use crate::native::Column;
 use dynamic::Failure;
+pub(crate) use tree::escape;
 use tree::{Cursor, Tree};
 
 /// The version of the serialization, for JSON and for Dynamic.

@@ -330,6 +330,6 @@ impl Node {
 }
 
 /// A field name as one component of a path.
-pub(super) fn escape(key: &[u8]) -> Box<[u8]> {
+pub(crate) fn escape(key: &[u8]) -> Box<[u8]> {
     String::from_utf8_lossy(key).replace('.', "%2E").into_bytes().into()
 }

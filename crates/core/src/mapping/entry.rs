@@ -1,5 +1,6 @@
 //! Entry: what one entry of `mappings` makes of an event.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use regex_lite::Regex;
@@ -12,7 +13,7 @@ use super::{Fields, Normalized};
 use crate::bson::{BsonError, Doc, Value};
 use crate::event::ChangeEvent;
 use crate::exclude::{self, Act, Path, Rest};
-use crate::json_column::DATE_TIME64;
+use crate::json_column::{self, DATE_TIME64};
 use crate::position::Millis;
 use crate::rows::Rejection;
 use crate::{Result, scope};
@@ -253,7 +254,7 @@ fn scalars(event: &ChangeEvent, but: &[Box<[u8]>]) -> Result<Vec<u8>, BsonError>
     // Of equal names the last wins, also when it is one that is not kept.
     let mut names = HashSet::with_capacity(elements.len());
     elements.reverse();
-    elements.retain(|(element, _)| names.insert(element.key));
+    elements.retain(|(element, _)| names.insert(name_in_column(element.key)));
     let mut out = Vec::new();
     for (element, raw) in elements.into_iter().rev() {
         let kept = !matches!(
@@ -265,4 +266,12 @@ fn scalars(event: &ChangeEvent, but: &[Box<[u8]>]) -> Result<Vec<u8>, BsonError>
         }
     }
     Ok(out)
+}
+
+/// The name that a field has in a JSON column.
+fn name_in_column(key: &[u8]) -> Cow<'_, [u8]> {
+    match key.is_ascii() && !key.contains(&b'.') {
+        true => Cow::Borrowed(key),
+        false => Cow::Owned(json_column::escape(key).into()),
+    }
 }

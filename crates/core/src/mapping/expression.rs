@@ -102,6 +102,13 @@ impl Kinds {
         self.0 & other.0 != 0
     }
 
+    /// Whether a value of these kinds can be taken; null alone does not make it so, where there is
+    /// more that it can be.
+    const fn can_be(self, taken: Self) -> bool {
+        let something = Self(self.0 & !Self::NOTHING.0);
+        if something.0 == 0 { self.meets(taken) } else { something.meets(taken) }
+    }
+
     const fn of(literal: &Literal) -> Self {
         match literal {
             Literal::Null => Self::NOTHING,
@@ -184,7 +191,7 @@ fn call(
         // The last one stands for all that follow.
         let takes = operator.takes.get(index).or(operator.takes.last()).copied();
         let takes = takes.unwrap_or(Kinds::ANY);
-        if !takes.meets(kinds) {
+        if !kinds.can_be(takes) {
             let (takes, is) = (takes.text(), kinds.text());
             let what = format!("`{name}` takes {takes} here, and this is {is}");
             return Err(Mistake::new(at, what, format!("write {}", operator.example)));

@@ -314,13 +314,16 @@ impl Compiler<'_> {
         At { place, value }: &At<String>,
         Mistake { place: of, what, mend }: Mistake,
     ) {
-        let written = &self.text[place.clone()];
-        let start = match written.starts_with(['"', '\'']) && !value.starts_with(['"', '\'']) {
-            true => place.start + 1,
-            false => place.start,
+        let quote = self.text[place.clone()].chars().next().filter(|c| ['"', '\''].contains(c));
+        let start = place.start + quote.map_or(0, char::len_utf8);
+        // YAML writes a single quote within single quotes twice.
+        let (doubled, quotes) = match quote {
+            Some('\'') => (value.replace('\'', "''"), '\''),
+            _ => (value.clone(), '\0'),
         };
-        let verbatim = self.text.get(start..).is_some_and(|rest| rest.starts_with(value.as_str()));
-        let at = if verbatim { start + of.start..start + of.end } else { place.clone() };
+        let byte = |at: usize| start + at + value[..at].matches(quotes).count();
+        let verbatim = self.text.get(start..).is_some_and(|rest| rest.starts_with(&doubled));
+        let at = if verbatim { byte(of.start)..byte(of.end) } else { place.clone() };
         self.reader.complain(&at, what, mend);
     }
 
