@@ -8,6 +8,7 @@ use super::trie::Slots;
 use super::value::{Term, type_name};
 use crate::bson::Value;
 use crate::ejson::date::{self, Fraction};
+use crate::ejson::decimal;
 
 /// An operator of the expression language.
 #[derive(Debug)]
@@ -246,12 +247,17 @@ fn printed<'a>(
         Some(Value::String(text) | Value::Symbol(text) | Value::Code(text)) => text.to_vec(),
         Some(Value::Int32(number)) => number.to_string().into_bytes(),
         Some(Value::Int64(number)) => number.to_string().into_bytes(),
+        Some(Value::Decimal128(bytes)) => {
+            let mut out = Vec::new();
+            decimal::write(bytes, &mut out);
+            out
+        }
         Some(Value::DateTime(millis)) => {
             let mut out = Vec::new();
             date::write(millis, Fraction::Always, &mut out);
             out
         }
-        Some(_) => return Err(takes(name, "strings, whole numbers and dates", &term)),
+        Some(_) => return Err(takes(name, "strings, whole numbers, decimals and dates", &term)),
     };
     change(&mut text);
     Ok(Term::Text(text))
@@ -307,6 +313,20 @@ impl Operand {
     }
 }
 
+/// Two arguments; none where one is nothing, whatever the other is.
+fn both<'a>(
+    name: &str,
+    what: &str,
+    args: &'a [Node],
+    slots: &'a Slots<'a>,
+) -> Result<Option<(Operand, Operand)>, Fault> {
+    let (left, right) = (args[0].eval(slots)?, args[1].eval(slots)?);
+    if left.is_nothing() || right.is_nothing() {
+        return Ok(None);
+    }
+    Ok(Some((Operand::of(name, what, &left)?, Operand::of(name, what, &right)?)))
+}
+
 const NUMBERS_ALONE: &str = "numbers";
 const NUMBERS_AND_DATES: &str = "numbers and dates";
 
@@ -328,10 +348,13 @@ fn moved<'a>(name: &str, millis: Option<i128>) -> Out<'a> {
     }
 }
 
-/// A duration, where a number is added to a date; half a millisecond goes away from zero.
-fn millis(number: f64) -> Option<i128> {
-    // Far beyond any date, so that the cast cannot lose what counts.
-    number.is_finite().then(|| number.round() as i128)
+/// The nearest millisecond, of two the one nearer to zero, as MongoDB's `$add` has it.
+fn nearest_millis(whole: i128, more: f64) -> Option<i128> {
+    let floor = more.floor();
+    // A double within these bounds is far from those of the type.
+    let millis = (floor.abs() < 1e30).then(|| whole + floor as i128)?;
+    let fraction = more - floor;
+    Some(millis + i128::from(fraction > 0.5 || fraction == 0.5 && millis < 0))
 }
 
 fn add<'a>(args: &'a [Node], slots: &'a Slots<'a>) -> Out<'a> {
@@ -354,9 +377,7 @@ fn add<'a>(args: &'a [Node], slots: &'a Slots<'a>) -> Out<'a> {
     }
     match (date, double) {
         (Some(date), _) => {
-            let more = double.map_or(Some(0), millis);
-            let at = more.and_then(|more| more.checked_add(i128::from(date) + sum));
-            moved("$add", at)
+            moved("$add", nearest_millis(i128::from(date) + sum, double.unwrap_or(0.0)))
         }
         (None, Some(double)) => Ok(Term::Is(Value::Double(double + sum as f64))),
         (None, None) => whole(Some(sum), long, sum as f64),
@@ -365,8 +386,9 @@ fn add<'a>(args: &'a [Node], slots: &'a Slots<'a>) -> Out<'a> {
 
 fn subtract<'a>(args: &'a [Node], slots: &'a Slots<'a>) -> Out<'a> {
     const NAME: &str = "$subtract";
-    let left = Operand::of(NAME, NUMBERS_AND_DATES, &args[0].eval(slots)?)?;
-    let right = Operand::of(NAME, NUMBERS_AND_DATES, &args[1].eval(slots)?)?;
+    let Some((left, right)) = both(NAME, NUMBERS_AND_DATES, args, slots)? else {
+        return Ok(Term::NULL);
+    };
     match (&left, &right) {
         (Operand::Nothing, _) | (_, Operand::Nothing) => Ok(Term::NULL),
         (Operand::Date(from), Operand::Date(to)) => match from.checked_sub(*to) {
@@ -374,8 +396,9 @@ fn subtract<'a>(args: &'a [Node], slots: &'a Slots<'a>) -> Out<'a> {
             None => Err(Fault(format!("`{NAME}` of these dates is out of all bounds"))),
         },
         (Operand::Date(date), Operand::Double(number)) => {
-            let less = millis(*number);
-            moved(NAME, less.and_then(|less| i128::from(*date).checked_sub(less)))
+            // MongoDB cuts the fraction off here, where its `$add` rounds.
+            let less = (number.abs() < 1e30).then(|| number.trunc() as i128);
+            moved(NAME, less.map(|less| i128::from(*date) - less))
         }
         (Operand::Date(date), Operand::Int(number)) => {
             moved(NAME, Some(i128::from(*date) - i128::from(*number)))
@@ -419,7 +442,10 @@ fn multiply<'a>(args: &'a [Node], slots: &'a Slots<'a>) -> Out<'a> {
                 1
             }
         };
-        product = product.and_then(|product| product.checked_mul(factor));
+        // What is once beyond int64 is a double, even if it comes back.
+        product = product
+            .and_then(|product| product.checked_mul(factor))
+            .filter(|product| i64::try_from(*product).is_ok());
     }
     match fraction {
         true => Ok(Term::Is(Value::Double(double))),
@@ -428,12 +454,10 @@ fn multiply<'a>(args: &'a [Node], slots: &'a Slots<'a>) -> Out<'a> {
 }
 
 fn divide<'a>(args: &'a [Node], slots: &'a Slots<'a>) -> Out<'a> {
-    let left = Operand::of("$divide", NUMBERS_ALONE, &args[0].eval(slots)?)?;
-    let right = Operand::of("$divide", NUMBERS_ALONE, &args[1].eval(slots)?)?;
-    match (&left, &right) {
-        (Operand::Nothing, _) | (_, Operand::Nothing) => Ok(Term::NULL),
-        _ if right.double() == 0.0 => Err(Fault("`$divide` by zero".to_owned())),
-        _ => Ok(Term::Is(Value::Double(left.double() / right.double()))),
+    match both("$divide", NUMBERS_ALONE, args, slots)? {
+        None => Ok(Term::NULL),
+        Some((_, right)) if right.double() == 0.0 => Err(Fault("`$divide` by zero".to_owned())),
+        Some((left, right)) => Ok(Term::Is(Value::Double(left.double() / right.double()))),
     }
 }
 
