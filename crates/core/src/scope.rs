@@ -100,7 +100,11 @@ pub fn check_overlaps(scopes: &[Scope]) -> Result<()> {
                 (Scope::Collection { db, coll }, wide) | (wide, Scope::Collection { db, coll }) => {
                     wide.covers(db, coll)
                 }
-                _ => scope == other,
+                (Scope::Deployment, _) | (_, Scope::Deployment) => true,
+                (Scope::Database(db), wide) | (wide, Scope::Database(db)) => wide.reaches(db),
+                (Scope::Pattern { db, coll }, Scope::Pattern { db: d, coll: c }) => {
+                    meet(db, d) && meet(coll, c)
+                }
             };
             if overlap {
                 return Err(Error::new(
@@ -141,6 +145,26 @@ pub fn to_regex(pattern: &str) -> String {
     regex
 }
 
+/// Whether some name matches both patterns. Of what is left of each, from their ends.
+fn meet(one: &str, other: &str) -> bool {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    let mut meets = vec![vec![false; other.len() + 1]; one.len() + 1];
+    for i in (0..=one.len()).rev() {
+        for j in (0..=other.len()).rev() {
+            meets[i][j] = match (one.get(i), other.get(j)) {
+                (None, None) => true,
+                (Some('*'), None) => meets[i + 1][j],
+                (None, Some('*')) => meets[i][j + 1],
+                // It ends here, or takes in what the other has next.
+                (Some('*'), Some(_)) | (Some(_), Some('*')) => meets[i + 1][j] || meets[i][j + 1],
+                (Some(a), Some(b)) => (a == b || *a == '?' || *b == '?') && meets[i + 1][j + 1],
+                _ => false,
+            };
+        }
+    }
+    meets[0][0]
+}
+
 /// Matches with one mark to go back to, which is enough for wildcards.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) =
@@ -171,6 +195,7 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn an_entry_is_a_collection_or_a_pattern() {
@@ -211,8 +236,39 @@ mod tests {
     fn two_streams_of_one_collection_are_refused() {
         let scope = |entry| Scope::collection(entry).unwrap();
         assert!(check_overlaps(&[scope("a.b"), scope("a.c"), scope("a.d*")]).is_ok());
-        for (one, other) in [("a.b", "a.b"), ("a.bc", "a.b*"), ("a.b*", "a.bc"), ("a.b*", "a.b*")] {
-            assert!(check_overlaps(&[scope(one), scope(other)]).is_err(), "{one} {other}");
+        assert!(check_overlaps(&[scope("d.a*"), scope("d.b*"), scope("e?.a*")]).is_ok());
+        for (one, other) in [
+            ("a.b", "a.b"),
+            ("a.bc", "a.b*"),
+            ("a.b*", "a.bc"),
+            ("a.b*", "a.b*"),
+            ("d.a*", "d.*b"),
+            ("?.x*", "d*.*y"),
+        ] {
+            let error = check_overlaps(&[scope(one), scope(other)]).unwrap_err().to_string();
+            assert!(error.contains(&format!("`{one}` and `{other}`")), "{error}");
+        }
+    }
+
+    #[test]
+    fn whole_databases_overlap_with_all_that_reaches_into_them() {
+        let (d, e) = (Scope::database("d").unwrap(), Scope::database("e").unwrap());
+        let pattern = Scope::collection("?.x*").unwrap();
+        assert!(check_overlaps(&[d.clone(), e]).is_ok());
+        assert!(check_overlaps(&[d.clone(), pattern]).is_err());
+        assert!(check_overlaps(&[d, Scope::Deployment]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn two_patterns_meet_where_a_name_matches_both(one in "[ab*?]{1,3}", other in "[ab*?]{1,3}") {
+            // What they meet at is no longer than both together.
+            let mut names = vec![String::new()];
+            for at in 0..(1 << 6) - 1 {
+                names.extend(['a', 'b'].map(|c| format!("{}{c}", names[at])));
+            }
+            let both = names.iter().find(|name| matches(&one, name) && matches(&other, name));
+            prop_assert_eq!(meet(&one, &other), both.is_some(), "{:?}", both);
         }
     }
 }
