@@ -11,14 +11,20 @@
 use std::collections::BTreeMap;
 
 use crate::bson::{BsonError, Doc, Element, MAX_DEPTH, Value};
-use crate::scope::Scope;
 
 /// The type byte of a string.
 const STRING: u8 = 0x02;
 
 /// The paths that are taken out, by the collections that they are taken out of.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Exclusions(Vec<(Scope, Vec<Path>)>);
+pub struct Exclusions(Vec<Excluded>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Excluded {
+    db: Box<[u8]>,
+    coll: Box<[u8]>,
+    paths: Vec<Path>,
+}
 
 /// The names along a path.
 pub(crate) type Path = Vec<Box<[u8]>>;
@@ -67,13 +73,14 @@ pub(crate) fn rewrite(event: Doc<'_>, paths: &[Rest<'_>]) -> Result<Vec<u8>, Bso
 }
 
 impl Exclusions {
-    /// Reads `db.coll` (with `*` and `?` as in `collections`) → paths. What names no collection or no
-    /// field excludes nothing: the config refuses it.
+    /// Reads `db.coll` → paths. What names no collection or no field excludes nothing: the config
+    /// refuses it.
     pub fn new(fields: &BTreeMap<String, Vec<String>>) -> Self {
         let path = |path: &String| path.split('.').map(|name| name.as_bytes().into()).collect();
         let entries = fields.iter().filter_map(|(entry, paths)| {
-            let scope = Scope::collection(entry).ok()?;
-            Some((scope, paths.iter().filter(|text| !text.is_empty()).map(path).collect()))
+            let (db, coll) = entry.split_once('.')?;
+            let paths = paths.iter().filter(|text| !text.is_empty()).map(path).collect();
+            Some(Excluded { db: db.as_bytes().into(), coll: coll.as_bytes().into(), paths })
         });
         Self(entries.collect())
     }
@@ -102,10 +109,9 @@ impl Exclusions {
         else {
             return Ok(Vec::new());
         };
-        let (db, coll) = (String::from_utf8_lossy(db), String::from_utf8_lossy(coll));
-        let paths = self.0.iter().filter(|(scope, _)| scope.covers(&db, &coll));
+        let here = self.0.iter().filter(|entry| *entry.db == *db && *entry.coll == *coll);
         let rest = |path| Rest { names: Vec::as_slice(path), act: Act::Remove };
-        Ok(paths.flat_map(|(_, paths)| paths.iter().map(rest)).collect())
+        Ok(here.flat_map(|entry| entry.paths.iter().map(rest)).collect())
     }
 }
 
@@ -396,11 +402,10 @@ mod tests {
     #[test]
     fn only_the_named_collections_lose_something() {
         let event = event(doc! { "fullDocument": { "a": 1 } });
-        assert_eq!(exclude(&event, "d.x", &["a"]), None);
-        assert_eq!(exclude(&event, "e.*", &["a"]), None);
-        for entry in ["d.c", "d.*", "?.c"] {
-            assert!(exclude(&event, entry, &["a"]).is_some_and(|out| out != event), "{entry}");
+        for entry in ["d.x", "e.c", "d.c.x", "dc"] {
+            assert_eq!(exclude(&event, entry, &["a"]), None, "{entry}");
         }
+        assert!(exclude(&event, "d.c", &["a"]).is_some_and(|out| out != event));
     }
 
     /// The same rule over the `bson` crate's values.
