@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bson::oid::ObjectId;
-use bson::{Document, RawDocument, RawDocumentBuf, Timestamp, doc, rawdoc};
+use bson::{Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, doc, rawdoc};
 use bytes::Bytes;
 use tailwater_core::token::{self, ClusterTime, Token};
 use tailwater_core::{Error, ErrorKind, Result};
@@ -18,6 +18,8 @@ pub struct Bookmark {
     pub place: Place,
     /// What the stream listed that led here: an event is found again only by a stream that has it.
     pub operations: Operations,
+    /// What the stream lists from here on: with it the events behind the place are numbered.
+    pub reading: Operations,
     /// The replica set's own id, where the server told it.
     pub replica_set: Option<ObjectId>,
 }
@@ -38,9 +40,16 @@ impl Bookmark {
             Place::After(token) => rawdoc! { "after": token.clone() },
             Place::At(time) => rawdoc! { "at": *time },
         };
+        let text = |operations: &BTreeSet<String>| {
+            operations.iter().map(String::as_str).collect::<Vec<_>>().join(",")
+        };
         if let Some(operations) = &self.operations {
-            let names: Vec<&str> = operations.iter().map(String::as_str).collect();
-            document.append(bson::raw::cstr!("operations"), names.join(","));
+            document.append(bson::raw::cstr!("operations"), text(operations));
+        }
+        if self.reading != self.operations {
+            let reading = self.reading.as_ref();
+            let reading = reading.map_or(RawBson::Null, |reading| text(reading).into());
+            document.append(bson::raw::cstr!("reading"), reading);
         }
         if let Some(id) = self.replica_set {
             document.append(bson::raw::cstr!("replica_set"), id);
@@ -63,10 +72,17 @@ impl Bookmark {
                 .map(Place::At)
                 .map_err(|error| corrupt().with_source(error))?,
         };
-        let names = document.get_str("operations").ok();
-        let operations = names.map(|names| names.split(',').map(str::to_owned).collect());
+        let list = |names: &str| -> BTreeSet<String> {
+            names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+        };
+        let operations = document.get_str("operations").ok().map(list);
+        let reading = match document.get("reading") {
+            Ok(Some(RawBsonRef::Null)) => None,
+            Ok(Some(RawBsonRef::String(names))) => Some(list(names)),
+            _ => operations.clone(),
+        };
         let replica_set = document.get_object_id("replica_set").ok();
-        Ok(Self { place, operations, replica_set })
+        Ok(Self { place, operations, reading, replica_set })
     }
 }
 
@@ -114,21 +130,33 @@ mod tests {
 
     #[test]
     fn a_bookmark_reads_back_what_it_wrote() {
-        let operations = ["insert", "delete"].map(str::to_owned).into();
-        for (place, operations, replica_set) in [
-            (Place::After(rawdoc! { "_data": "8265" }), None, None),
-            (Place::After(rawdoc! { "_data": "8265" }), Some(operations), Some(ObjectId::new())),
-            (Place::At(Timestamp { time: 7, increment: 9 }), None, Some(ObjectId::new())),
+        let lists = [None, Some(&[][..]), Some(&["insert"]), Some(&["insert", "delete"])];
+        let lists =
+            lists.map(|names| names.map(|names| names.iter().map(|s| (*s).to_owned()).collect()));
+        for (place, replica_set) in [
+            (Place::After(rawdoc! { "_data": "8265" }), None),
+            (Place::At(Timestamp { time: 7, increment: 9 }), Some(ObjectId::new())),
         ] {
-            let bookmark = Bookmark { place, operations, replica_set };
-            assert_eq!(Bookmark::decode(&bookmark.encode()).unwrap(), bookmark);
+            for (operations, reading) in
+                lists.iter().flat_map(|a| lists.iter().map(move |b| (a, b)))
+            {
+                let (operations, reading) = (operations.clone(), reading.clone());
+                let bookmark = Bookmark { place: place.clone(), operations, reading, replica_set };
+                assert_eq!(Bookmark::decode(&bookmark.encode()).unwrap(), bookmark);
+            }
         }
     }
 
     #[test]
     fn a_bookmark_of_an_earlier_version_is_of_all_events() {
         let bookmark = Bookmark::decode(rawdoc! { "after": { "_data": "82" } }.as_bytes()).unwrap();
-        assert_eq!((bookmark.operations, bookmark.replica_set), (None, None));
+        assert_eq!(
+            (bookmark.operations, bookmark.reading, bookmark.replica_set),
+            (None, None, None)
+        );
+        let bytes = rawdoc! { "after": { "_data": "82" }, "operations": "delete,insert" };
+        let bookmark = Bookmark::decode(bytes.as_bytes()).unwrap();
+        assert!(bookmark.reading.is_some() && bookmark.reading == bookmark.operations);
     }
 
     #[test]

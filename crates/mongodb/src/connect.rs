@@ -112,7 +112,8 @@ impl Server {
             Start::At(seconds) => Timestamp { time: seconds, increment: 0 },
         };
         let replica_set = self.clock().await?.replica_set;
-        let bookmark = Bookmark { place: Place::At(time), operations: None, replica_set };
+        let place = Place::At(time);
+        let bookmark = Bookmark { place, operations: None, reading: None, replica_set };
         Ok(Position { seq: Seq::ZERO, cursor: bookmark.encode() })
     }
 

@@ -127,7 +127,7 @@ mod tests {
     }
 
     fn verdict(place: Place, ours: Option<ObjectId>, clock: Clock) -> Option<String> {
-        let bookmark = Bookmark { place, operations: None, replica_set: ours };
+        let bookmark = Bookmark { place, operations: None, reading: None, replica_set: ours };
         check(&LaneId::stream("d.c"), &bookmark, &clock).err().map(|error| error.to_string())
     }
 

@@ -19,6 +19,7 @@ use tailwater_pipeline::vitals::Vitals;
 use tailwater_pipeline::{Batch, BatchLimits, Part, Read, Source};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tracing::info;
 
 use crate::Server;
 use crate::bookmark::{Bookmark, Place};
@@ -100,6 +101,7 @@ impl Streams {
         let beginning = Bookmark {
             place: Place::At(Timestamp { time: 0, increment: 0 }),
             operations: None,
+            reading: None,
             replica_set: None,
         };
         let lanes = scopes.into_iter().map(|scope| Lane {
@@ -130,6 +132,18 @@ impl Streams {
     fn reader(&self, lane: &Lane, request: Request, budget: Budget, vitals: Vitals) -> Reader {
         let (id, at) = (lane.id.clone(), lane.at.clone());
         Reader::new(self.server.clone(), id, request, at, budget, vitals)
+    }
+
+    /// A heartbeat of each lane that lists other kinds from now on. Its next Range must not be
+    /// declared behind a bookmark that says otherwise, or it is read again as what it is not.
+    fn relist(&mut self) -> Vec<Part<Events>> {
+        let changed = |lane: &&mut Lane| lane.at.reading != lane.request.operations;
+        let lanes = self.lanes.iter_mut().filter(changed);
+        let parts = lanes.map(|lane| {
+            lane.at.reading.clone_from(&lane.request.operations);
+            lane.part(None, Vec::new())
+        });
+        parts.collect()
     }
 
     /// Starts a reader for every lane that has none.
@@ -199,6 +213,10 @@ impl Source for Streams {
         if let Some(error) = self.failed.take() {
             return Err(error);
         }
+        let relisted = self.relist();
+        if !relisted.is_empty() {
+            return Ok(Read::Batch(Batch { parts: relisted }));
+        }
         self.start_readers();
         let mut parts: Vec<Option<Part<Events>>> = self.lanes.iter().map(|_| None).collect();
         let mut bytes = 0;
@@ -261,8 +279,8 @@ impl Source for Streams {
     async fn read_exactly(&mut self, lane: &LaneId, range: SeqRange) -> Result<Part<Events>> {
         let index = self.lane(lane)?;
         // The Range is read again as it was read first, whatever is listed now.
-        let (lane, operations) = (&self.lanes[index], self.lanes[index].at.operations.clone());
-        let request = lane.request.listing(operations.clone());
+        let (lane, reading) = (&self.lanes[index], self.lanes[index].at.reading.clone());
+        let request = lane.request.listing(reading.clone());
         // The part is alone in the process now, and must fit whatever the looked-up documents have
         // grown to: a shared budget could wait for what only this part gives back. What lies behind
         // the Range will be read, and counted, again.
@@ -274,15 +292,21 @@ impl Source for Streams {
         }
         let mut part = lane.part(Some(range), Vec::new());
         let mut replica_set = lane.at.replica_set;
+        let mut waits = false;
         while (part.body.len() as u64) < range.count() {
             let reply = reader.next().await?;
+            if reply.events.is_empty() && !std::mem::replace(&mut waits, true) {
+                let read = part.body.len();
+                info!(stream = %lane.id, %range, read, "waiting for the rest of the pending range");
+            }
             part.body.extend(reply.events);
             part.held.extend(reply.shares);
             replica_set = reply.after.replica_set;
         }
         part.body.truncate(usize::try_from(range.count()).unwrap_or(usize::MAX));
         let token = part.body.last().map(ChangeEvent::token).unwrap_or_default();
-        lane.at = Bookmark { place: Place::After(reply::token(token)?), operations, replica_set };
+        let place = Place::After(reply::token(token)?);
+        lane.at = Bookmark { place, operations: reading.clone(), reading, replica_set };
         lane.seq = range.last.plus(1);
         self.vitals.heard(&lane.id, range.count());
         part.next = lane.position();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bson::{Document, doc};
 use mongodb::Client;
+use tailwater_pipeline::failpoint;
 use tailwater_testkit::servers::{Engine, Exit, Mongod, Tailwater};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -132,19 +133,45 @@ async fn a_deployment_is_watched_as_one_stream() {
     expect(&url, "SELECT DISTINCT _topic FROM record_raw", "deployment\n").await;
 }
 
-/// Runs by a config file that lists one kind of DDL and leaves out some fields.
-fn run_listing(home: &Path, mongod: &Mongod, url: &str, ddl: &str) -> Tailwater {
+/// Runs by a config file that lists some kinds and leaves out some fields.
+fn run_listing(home: &Path, mongod: &Mongod, url: &str, operations: &str) -> Tailwater {
+    let arguments = listing(home, mongod, url, operations);
+    Tailwater::start(binary(), &arguments, &home.join("log")).unwrap()
+}
+
+/// The same, until the first Range is declared.
+async fn die_listing(
+    home: &Path,
+    mongod: &Mongod,
+    url: &str,
+    operations: &str,
+    meanwhile: impl AsyncFnOnce(),
+) {
+    let before = std::fs::read_to_string(home.join("log")).unwrap_or_default();
+    let mut arguments = vec![format!("{}={}", failpoint::VARIABLE, failpoint::DECLARED)];
+    arguments.push(binary().display().to_string());
+    arguments.extend(listing(home, mongod, url, operations));
+    let mut tailwater = Tailwater::start(Path::new("env"), &arguments, &home.join("log")).unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    while tailwater.log()[before.len()..].matches("stream goes on").count() == 0 {
+        assert!(Instant::now() < deadline, "{}", tailwater.log_tail());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    meanwhile().await;
+    assert_eq!(tailwater.wait(DEADLINE).await.unwrap(), Exit::Signal);
+}
+
+fn listing(home: &Path, mongod: &Mongod, url: &str, operations: &str) -> Vec<String> {
     let file = home.join("tailwater.yaml");
     let text = format!(
-        "version: 1\nmongodb:\n  uri: \"{}\"\n  databases: [shop]\n  operations: [insert, update, replace, delete, {ddl}]\n  \
+        "version: 1\nmongodb:\n  uri: \"{}\"\n  databases: [shop]\n  operations: [{operations}]\n  \
          exclude_fields: {{ shop.users: [pin, cards.number] }}\n  \
          full_document_before_change: whenAvailable\nclickhouse: {{ url: \"{url}\" }}\nstate: {}\n",
         mongod.uri(),
         home.join("state").display(),
     );
     std::fs::write(&file, text).unwrap();
-    let arguments = ["run".to_owned(), "-c".to_owned(), file.display().to_string()];
-    Tailwater::start(binary(), &arguments, &home.join("log")).unwrap()
+    ["run".to_owned(), "-c".to_owned(), file.display().to_string()].to_vec()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,7 +187,8 @@ async fn what_is_listed_has_rows_what_is_excluded_is_nowhere_and_both_may_change
     let create = doc! { "create": "users", "changeStreamPreAndPostImages": images };
     shop.run_command(create).await.unwrap();
 
-    let mut tailwater = run_listing(home.path(), &mongod, &url, "createIndexes");
+    let mut tailwater =
+        run_listing(home.path(), &mongod, &url, "insert, update, replace, delete, createIndexes");
     let deadline = Instant::now() + DEADLINE;
     while !tailwater.log().contains("stream begins") {
         assert!(Instant::now() < deadline, "{}", tailwater.log_tail());
@@ -188,7 +216,8 @@ async fn what_is_listed_has_rows_what_is_excluded_is_nowhere_and_both_may_change
     users.update_one(doc! { "_id": 1 }, doc! { "$set": { "name": "bob" } }).await.unwrap();
     users.delete_one(doc! { "_id": 0 }).await.unwrap();
     old.insert_one(doc! { "_id": 9 }).await.unwrap();
-    let mut tailwater = run_listing(home.path(), &mongod, &url, "drop");
+    let mut tailwater =
+        run_listing(home.path(), &mongod, &url, "insert, update, replace, delete, drop");
     old.drop().await.unwrap();
     let listed = "createIndexes\t1\t1\ndelete\t1\t1\ndrop\t1\t1\ninsert\t7\t7\nupdate\t2\t2\n";
     expect(&url, OPERATIONS, listed).await;
@@ -201,4 +230,42 @@ async fn what_is_listed_has_rows_what_is_excluded_is_nowhere_and_both_may_change
     let documents = "SELECT countIf(position(_bson, 'SECRET') > 0 OR position(toString(doc), 'SECRET') > 0), \
                      countIf(position(_bson, 'kind') > 0) > 0 FROM shop__users";
     expect(&url, documents, "0\t1\n").await;
+}
+
+/// The bookmark before a Range names the kinds that led to it; the Range may be of others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pending_range_is_read_again_as_it_was_declared_where_other_kinds_are_listed_since() {
+    let home = tempfile::tempdir().unwrap();
+    let Some(mongod) = Mongod::start().await.unwrap() else { return };
+    let engine = Engine::start(binary(), &home.path().join("engine")).await.unwrap();
+    let Some(engine) = engine else { return };
+    let url = format!("http://{}", engine.address());
+    let users = mongod.client().await.unwrap().database("shop").collection::<Document>("users");
+    let insert = async |id: &str| {
+        users.insert_one(doc! { "_id": id }).await.unwrap();
+    };
+    let update = doc! { "$inc": { "x": 1 } };
+
+    // From the beginning of a stream on: a `create` and an update that are not listed.
+    die_listing(home.path(), &mongod, &url, "insert, delete", async || {
+        insert("a").await;
+        users.update_one(doc! { "_id": "a" }, update.clone()).await.unwrap();
+    })
+    .await;
+    let mut tailwater = run_listing(home.path(), &mongod, &url, "insert, delete");
+    insert("b").await;
+    expect(&url, OPERATIONS, "insert\t2\t2\n").await;
+    assert_eq!(tailwater.terminate(DEADLINE).await.unwrap(), Exit::Code(0));
+
+    // From a bookmark on that was reached without updates.
+    insert("c").await;
+    users.update_one(doc! { "_id": "a" }, update).await.unwrap();
+    insert("d").await;
+    insert("e").await;
+    let all = "insert, update, delete";
+    die_listing(home.path(), &mongod, &url, all, async || {}).await;
+    let mut tailwater = run_listing(home.path(), &mongod, &url, all);
+    expect(&url, OPERATIONS, "insert\t5\t5\nupdate\t1\t1\n").await;
+    assert!(!tailwater.log().contains("as_declared=false"), "{}", tailwater.log_tail());
+    assert_eq!(tailwater.terminate(DEADLINE).await.unwrap(), Exit::Code(0));
 }

@@ -48,7 +48,7 @@ async fn other_kinds_are_listed_from_any_event_on_without_loss_or_repetition() {
     let new = Watcher::start(&mongod, scopes(), watch(after), &begin).await.read(15).await.unwrap();
     assert_eq!((old.len(), new.len()), (15, 15));
 
-    let begin = moved(&begin, |bookmark| bookmark.operations = listed(before));
+    let begin = moved(&begin, |bookmark| bookmark.reading = listed(before));
     for count in 1..=old.len() {
         // As a worker does that finds a pending Range, and another list in its configuration.
         let mut watcher = Watcher::start(&mongod, scopes(), watch(after), &begin).await;
