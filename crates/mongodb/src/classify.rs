@@ -8,8 +8,10 @@ use tailwater_core::{Error, ErrorKind};
 pub enum Phase {
     /// The first connection and the questions that go with it.
     Connect,
-    /// Opening a change stream at a bookmark.
+    /// Opening a change stream at a bookmark, for the first time.
     Open,
+    /// Opening it again: it was open before.
+    Reopen,
     /// Reading an open change stream.
     Read,
 }
@@ -54,7 +56,7 @@ const fn meaning(code: i32, phase: Phase) -> Meaning {
         (280 | 464, _) => Meaning::TokenRefused,
         // InvalidResumeToken, a KeyString of an unknown form, a token of a newer version, a token of a
         // fragment for a server that sends none.
-        (260 | 50811 | 50795 | 40646, Phase::Open) => Meaning::TokenRefused,
+        (260 | 50811 | 50795 | 40646, Phase::Open | Phase::Reopen) => Meaning::TokenRefused,
         // ChangeStreamHistoryLost.
         (286, _) => Meaning::HistoryLost,
         // BSONObjectTooLarge.
@@ -121,7 +123,7 @@ fn by_code(code: i32, phase: Phase, resumable: bool) -> ErrorKind {
         | 63 | 150 | 13388 | 234 | 133 | 355 => ErrorKind::Unreachable,
         _ if resumable => ErrorKind::Unreachable,
         // A server that starts up or elects answers with codes of its own while it does.
-        _ if phase == Phase::Read => ErrorKind::Unreachable,
+        _ if matches!(phase, Phase::Reopen | Phase::Read) => ErrorKind::Unreachable,
         _ => ErrorKind::Unsuitable,
     }
 }
@@ -176,6 +178,15 @@ mod tests {
             (13, Phase::Open, ErrorKind::Unauthorized),
             (18, Phase::Connect, ErrorKind::Unauthorized),
             (9, Phase::Open, ErrorKind::Unsuitable),
+            // KeyNotFound, NotYetInitialized, ReadConcernMajorityNotAvailableYet.
+            (211, Phase::Open, ErrorKind::Unsuitable),
+            (211, Phase::Reopen, ErrorKind::Unreachable),
+            (94, Phase::Reopen, ErrorKind::Unreachable),
+            (134, Phase::Reopen, ErrorKind::Unreachable),
+            (13, Phase::Reopen, ErrorKind::Unauthorized),
+            (40573, Phase::Reopen, ErrorKind::Unsuitable),
+            (260, Phase::Reopen, ErrorKind::WrongHistory),
+            (286, Phase::Reopen, ErrorKind::HistoryLost),
         ] {
             assert_eq!(by_code(code, phase, false), kind, "{code} in {phase:?}");
         }

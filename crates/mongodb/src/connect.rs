@@ -81,7 +81,7 @@ impl Server {
     }
 
     /// What the cluster says of itself now.
-    pub(crate) async fn clock(&self) -> Result<Clock> {
+    pub(crate) async fn clock(&self, phase: Phase) -> Result<Clock> {
         let what = "cannot ask MongoDB for its time";
         let mut command = doc! { "hello": 1 };
         if !self.sharded {
@@ -93,7 +93,7 @@ impl Server {
         let reply = tokio::time::timeout(DEFAULT_FIRST_CONNECTION, async { asked.await })
             .await
             .map_err(|_| Error::new(ErrorKind::Unreachable, format!("{what}: no answer")))?
-            .map_err(|error| classify(&error, Phase::Open, what))?;
+            .map_err(|error| classify(&error, phase, what))?;
         let replica_set =
             reply.get_document("$replData").and_then(|set| set.get_object_id("replicaSetId"));
         // A `mongos` that has just started knows of no time yet.
@@ -111,7 +111,7 @@ impl Server {
             Start::Oldest => self.oldest().await?,
             Start::At(seconds) => Timestamp { time: seconds, increment: 0 },
         };
-        let replica_set = self.clock().await?.replica_set;
+        let replica_set = self.clock(Phase::Connect).await?.replica_set;
         let place = Place::At(time);
         let bookmark = Bookmark { place, operations: None, reading: None, replica_set };
         Ok(Position { seq: Seq::ZERO, cursor: bookmark.encode() })

@@ -54,6 +54,8 @@ pub(crate) struct Reader {
     cursor: Option<Cursor>,
     /// Where the last cursor was opened.
     opened_at: Option<Place>,
+    /// `Reopen`, once the stream was open.
+    opening: Phase,
     overlap: Option<Overlap>,
     fragments: Fragments,
     /// The shares that pending fragments hold.
@@ -82,6 +84,7 @@ impl Reader {
             at,
             cursor: None,
             opened_at: None,
+            opening: Phase::Open,
             overlap: None,
             fragments: Fragments::default(),
             held: Vec::new(),
@@ -181,7 +184,7 @@ impl Reader {
 
     /// Opens the stream where it goes on, if that is a place in this cluster's history.
     async fn open(&mut self) -> Result<Cursor, Failure> {
-        let clock = self.server.clock().await?;
+        let clock = self.server.clock(self.opening).await?;
         history::check(&self.lane, &self.at, &clock)?;
         self.at.replica_set = self.at.replica_set.or(clock.replica_set);
         let place = match &self.overlap {
@@ -189,7 +192,9 @@ impl Reader {
             None => self.at.place.clone(),
         };
         self.opened_at = Some(place.clone());
-        open(&self.server, &self.request, &place, self.pace).await
+        let cursor = open(&self.server, &self.request, &place, self.pace, self.opening).await?;
+        self.opening = Phase::Reopen;
+        Ok(cursor)
     }
 
     /// Reads the events of an answer, and moves behind them.
@@ -269,7 +274,8 @@ impl Reader {
         let request = self.request.listing(self.at.operations.clone());
         let failed = |failure: Failure| failure.error;
         let start = overlap.start()?;
-        let mut cursor = open(&self.server, &request, &start, self.pace).await.map_err(failed)?;
+        let mut cursor =
+            open(&self.server, &request, &start, self.pace, self.opening).await.map_err(failed)?;
         let mut fragments = Fragments::default();
         loop {
             let next = tokio::time::timeout(SILENCE, cursor.next()).await.map_err(|_| {
@@ -310,9 +316,10 @@ async fn open(
     request: &Request,
     place: &Place,
     pace: Pace,
+    phase: Phase,
 ) -> Result<Cursor, Failure> {
     request.open(server, place, pace).await?.map_err(|error| {
         let what = format!("cannot open the change stream of `{}`", request.entry());
-        Failure::of(&error, Phase::Open, &what)
+        Failure::of(&error, phase, &what)
     })
 }
