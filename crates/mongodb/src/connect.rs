@@ -80,6 +80,12 @@ impl Server {
         Ok(Self { client, splits: splits_large_events(version), sharded })
     }
 
+    /// A server that was asked nothing yet.
+    #[cfg(test)]
+    pub(crate) const fn unasked(client: Client) -> Self {
+        Self { client, splits: false, sharded: false }
+    }
+
     /// What the cluster says of itself now.
     pub(crate) async fn clock(&self, phase: Phase) -> Result<Clock> {
         let what = "cannot ask MongoDB for its time";

@@ -63,6 +63,8 @@ pub(crate) struct Reader {
     /// What the next reply may come to, of the budget: as much as the last one.
     expected: usize,
     pace: Pace,
+    /// The bytes of events that came since they come one by one.
+    singly: usize,
     backoff: Backoff,
 }
 
@@ -90,6 +92,7 @@ impl Reader {
             held: Vec::new(),
             expected: FULL_REPLY * ENCODED_FACTOR,
             pace: Pace::Full,
+            singly: 0,
             backoff: Backoff::new(),
         }
     }
@@ -120,6 +123,7 @@ impl Reader {
                 Meaning::TooLarge if self.pace == Pace::Full => {
                     // So that everything before it is read, and the position lies right before it.
                     self.pace = Pace::OneByOne;
+                    self.singly = 0;
                     continue;
                 }
                 Meaning::TooLarge => history::too_large(&self.lane, &self.at.place, &failure.error),
@@ -201,6 +205,9 @@ impl Reader {
     fn take(&mut self, answer: Answer) -> Result<Reply> {
         let quiet = answer.events.is_empty();
         let mut events = Vec::with_capacity(answer.events.len());
+        if self.pace == Pace::OneByOne {
+            self.singly += answer.events.iter().map(Bytes::len).sum::<usize>();
+        }
         for bytes in answer.events {
             let Some(bytes) = self.fragments.take(bytes)? else { continue };
             let event = self.request.read(bytes)?;
@@ -224,14 +231,17 @@ impl Reader {
             true => Vec::new(),
             false => std::mem::take(&mut self.held),
         };
+        // The reply that failed would not have held more: what was too large is passed.
+        if self.singly > FULL_REPLY && !self.fragments.are_pending() {
+            self.at_full_pace();
+        }
         Ok(Reply { events, after: self.at.clone(), shares })
     }
 
     /// Nothing came: the stream is where the server has looked up to.
     fn be_quiet(&mut self, post_batch_token: Option<bson::RawDocumentBuf>) -> Result<()> {
         if self.pace == Pace::OneByOne {
-            self.pace = Pace::Full;
-            self.close();
+            self.at_full_pace();
         }
         let Some(token) = post_batch_token else { return Ok(()) };
         if let Some(overlap) = &self.overlap {
@@ -244,6 +254,12 @@ impl Reader {
         }
         self.move_to(Place::After(token));
         Ok(())
+    }
+
+    fn at_full_pace(&mut self) {
+        self.pace = Pace::Full;
+        self.singly = 0;
+        self.close();
     }
 
     fn move_to(&mut self, place: Place) {
@@ -322,4 +338,49 @@ async fn open(
         let what = format!("cannot open the change stream of `{}`", request.entry());
         Failure::of(&error, phase, &what)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bson::{Timestamp, doc};
+    use tailwater_core::scope::Scope;
+    use tailwater_core::watch::Watch;
+
+    /// A reader that has nothing to read from.
+    async fn reader() -> Reader {
+        let client = mongodb::Client::with_uri_str("mongodb://localhost:1").await.unwrap();
+        let scope = Scope::Database("d".into());
+        let all = [scope.clone()].into();
+        let request = Request::new(scope, &all, &Watch::default(), &Default::default());
+        let place = Place::At(Timestamp { time: 1, increment: 0 });
+        let at = Bookmark { place, operations: None, reading: None, replica_set: None };
+        let (lane, budget) = (LaneId::stream("d"), Budget::new(1 << 20));
+        Reader::new(Server::unasked(client), lane, request, at, budget, Vitals::default())
+    }
+
+    fn inserted(bytes: usize) -> Answer {
+        let event = doc! {
+            "_id": { "_data": "826B03E054000000052B0229296E04" }, "operationType": "insert",
+            "clusterTime": Timestamp { time: 1, increment: 1 },
+            "ns": { "db": "d", "coll": "c" }, "documentKey": { "_id": 1 },
+            "fullDocument": { "_id": 1, "pad": "x".repeat(bytes) },
+        };
+        Answer { events: vec![event.to_vec().unwrap().into()], post_batch_token: None }
+    }
+
+    #[tokio::test]
+    async fn events_come_one_by_one_only_as_far_as_the_reply_that_failed() {
+        let mut reader = reader().await;
+        for _ in 0..2 {
+            reader.pace = Pace::OneByOne;
+            for expected in [Pace::OneByOne, Pace::OneByOne, Pace::Full, Pace::Full] {
+                assert_eq!(reader.take(inserted(6_000_000)).unwrap().events.len(), 1);
+                assert_eq!(reader.pace, expected);
+            }
+        }
+        reader.pace = Pace::OneByOne;
+        reader.take(Answer { events: Vec::new(), post_batch_token: None }).unwrap();
+        assert_eq!(reader.pace, Pace::Full);
+    }
 }
