@@ -182,7 +182,7 @@ impl Fraction {
                 digit: digit as u8,
                 low: ends.0,
                 high: ends.1,
-                twice: b.wrapping_shl(1).cmp(&tens),
+                twice: (b << 1).wrapping_sub(tens).cmp(&0),
             }
         })
     }

@@ -86,7 +86,10 @@ impl Writer<'_> {
                 self.put(before);
                 self.string(pattern);
                 self.put(between);
-                self.string(options);
+                // The driver sorts them.
+                let mut options: Vec<char> = String::from_utf8_lossy(options).chars().collect();
+                options.sort_unstable();
+                self.string(String::from_iter(options).as_bytes());
                 self.put(after);
             }
             Value::DbPointer { namespace, id } => {

@@ -132,6 +132,77 @@ fn bson_is_the_bytes_themselves() {
     }
 }
 
+fn printed(document: bson::Document, formatter: Formatter) -> String {
+    let (_, value) = value(messages(Output::Json(formatter)), &document.to_vec().unwrap());
+    String::from_utf8(value).unwrap()
+}
+
+/// By `Double.toString` of Java 17.
+#[test]
+fn doubles_are_printed_as_java_prints_them() {
+    for (bits, text) in [
+        (0x44c52d02c7e14af6, "1.9999999999999998E23"),
+        (0x44b52d02c7e14af6, "9.999999999999999E22"),
+        (0x447c7e83209e90b2, "8.409999999999999E21"),
+        (0x3f60624dd2f1a9fc, "0.002"),
+        (0x3f50624dd2f1a9fc, "0.001"),
+        (0x3f5061e273273f09, "9.999E-4"),
+        (0x416312d000000000, "1.0E7"),
+        (0x416312cffff7ced9, "9999999.999"),
+        (0x41678c29c0000000, "1.2345678E7"),
+        (0x3ee4f8b588e368f1, "1.0E-5"),
+        (0x0010000000000000, "2.2250738585072014E-308"),
+        (0x0000000000000001, "4.9E-324"),
+        (0x0000000000000003, "1.5E-323"),
+        (0x7fefffffffffffff, "1.7976931348623157E308"),
+        (0x4340000000000000, "9.007199254740992E15"),
+        (0x4350000000000000, "1.8014398509481984E16"),
+        (0x4360000000000000, "3.6028797018963968E16"),
+        (0x43d0000000000000, "4.6116860184273879E18"),
+        (0x43e0000000000000, "9.223372036854776E18"),
+        (0x43e158e460913d00, "1.0E19"),
+        (0x3ea0000000000000, "4.76837158203125E-7"),
+        (0x0010000000000000, "2.2250738585072014E-308"),
+        (0x7fe0000000000000, "8.98846567431158E307"),
+        (0x0000000000000028, "2.0E-322"),
+        (0x3fbc28f5c28f5c29, "0.11"),
+        (0x3fd3333333333334, "0.30000000000000004"),
+        (0x40fe240c9fbe76c9, "123456.789"),
+        (0x4059000000000000, "100.0"),
+        (0x3f689ca2aaae09c4, "0.003004377087053119"),
+        (0x3f6626479265c8b1, "0.0027037999999999997"),
+        (0x3f689cb4d218cf71, "0.0030044109014627997"),
+        (0x3f624399b2c40d0b, "0.0022295"),
+        (0x3f32ed39b51b95df, "2.8879794E-4"),
+        (0x4011666666666666, "4.35"),
+        (0x4480f0cf064dd592, "1.0E22"),
+        (0x0000000000000007, "3.5E-323"),
+        (0x00007f048ef1675c, "6.9E-310"),
+        (0x36c3fb4177907d62, "7.0E-45"),
+        (0x380fffffff9fdba8, "1.17549435E-38"),
+    ] {
+        let document = doc! { "v": f64::from_bits(bits), "w": -f64::from_bits(bits) };
+        let expected = format!(r#"{{"v": {text}, "w": -{text}}}"#);
+        assert_eq!(printed(document, Formatter::Default), expected);
+    }
+}
+
+#[test]
+fn strings_are_escaped_by_utf16_unit_and_category() {
+    // A letter, a modifier letter, a mark, a line separator, a private one, one that Unicode 13 does
+    // not know, and one beyond the first plane.
+    let document = doc! { "v": "é\u{2b0}\u{301}\u{2028}\u{e000}\u{a7c0}\u{7f}\u{10400}" };
+    let expected = r#"{"v": "é\u02b0\u0301\u2028\ue000\ua7c0\u007f\ud801\udc00"}"#;
+    assert_eq!(printed(document, Formatter::Default), expected);
+}
+
+#[test]
+fn options_of_a_regex_are_sorted() {
+    let event = b"\x0d\0\0\0\x0bv\0p\0xi\0\0";
+    let (_, value) = value(Messages::default(), event);
+    assert_eq!(String::from_utf8(value).unwrap(), r#"{"v": {"$regex": "p", "$options": "ix"}}"#);
+}
+
 /// Prefix, suffix and separator; the map; the namespace; the topic.
 type TopicCase<'a> = ([&'a str; 3], &'a [(&'a str, &'a str)], [&'a str; 2], &'a str);
 

@@ -10,14 +10,16 @@ use bson::{Bson, doc};
 use bytes::Bytes;
 use serde_json::Value as Json;
 use tailwater_core::bson::Doc;
+use tailwater_core::connector::{Formatter, Output};
 use tailwater_core::event::ChangeEvent;
 use tailwater_core::json_column::{Dates, JsonColumn};
+use tailwater_core::message::Format;
 use tailwater_core::names::CurrentNames;
 use tailwater_core::native::Column;
 use tailwater_core::position::{Epoch, Intent, LaneId, Seq};
 use tailwater_core::rows::{Layout, Rows};
 use tailwater_core::table::TableName;
-use tailwater_core::{ErrorKind, doc_id, ejson, token};
+use tailwater_core::{ErrorKind, decode, doc_id, ejson, token};
 
 use crate::engine::arbitrary_rows;
 use crate::layout;
@@ -211,6 +213,52 @@ fn events_of_any_bytes_are_indexed_and_encoded_or_refused() {
         match Rows::encode(&layout, lane, Epoch::new([1; 16]), Seq(0), vec![event]) {
             Ok(_) => assert!(sound),
             Err(error) => assert_eq!(error.kind(), ErrorKind::Refused),
+        }
+    });
+}
+
+#[test]
+fn json_of_any_bytes_becomes_bson_or_is_refused() {
+    let read = |text: &[u8]| {
+        let mut bytes = Vec::new();
+        match decode::document(text, &mut bytes) {
+            Ok(()) => Doc::new(&bytes).unwrap().validate().unwrap(),
+            Err(error) => assert!(error.offset <= text.len()),
+        }
+    };
+    bolero::check!().with_type::<(Input, Vec<u8>, u8)>().with_iterations(ITERATIONS).for_each(
+        |(input, bytes, form)| {
+            read(bytes);
+            let document = Doc::new(input.document()).unwrap();
+            let mut text = Vec::new();
+            match form % 5 {
+                0 => ejson::canonical(document, &mut text).unwrap(),
+                1 => ejson::relaxed(document, &mut text).unwrap(),
+                2 => Output::Json(Formatter::Default).write(document, &mut text).unwrap(),
+                3 => Output::Json(Formatter::Extended).write(document, &mut text).unwrap(),
+                _ => Output::Json(Formatter::Simplified).write(document, &mut text).unwrap(),
+            }
+            read(&input.applied_to(&text));
+        },
+    );
+}
+
+#[test]
+fn messages_of_any_bytes_keep_them_or_are_refused() {
+    bolero::check!().with_type::<Input>().with_iterations(ITERATIONS).for_each(|input| {
+        let bytes = input.bytes();
+        let Ok(document) = Doc::new(&bytes) else { return };
+        for format in [Format::Json, Format::JsonCanonical] {
+            let mut value = Vec::new();
+            match format.write(document, &mut value) {
+                Ok(written) if written.format == Format::Bson => assert_eq!(value, bytes),
+                Ok(_) => {
+                    let mut read = Vec::new();
+                    decode::document(&value, &mut read).unwrap();
+                    assert_eq!(read, bytes);
+                }
+                Err(_) => assert!(document.validate().is_err()),
+            }
         }
     });
 }
