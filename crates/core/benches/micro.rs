@@ -14,9 +14,11 @@ use bson::{Bson, DateTime, Document, Timestamp, doc, oid::ObjectId};
 use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 use tailwater_core::bson::Doc;
+use tailwater_core::config::Secrets;
 use tailwater_core::ejson;
 use tailwater_core::event::ChangeEvent;
 use tailwater_core::json_column::{Dates, JsonColumn};
+use tailwater_core::mapping::Mapping;
 use tailwater_core::names::CurrentNames;
 use tailwater_core::native;
 use tailwater_core::position::{Epoch, LaneId, Seq};
@@ -45,6 +47,8 @@ fn main() -> ExitCode {
         .chain(rows.stretches.iter().flat_map(|all| &all.upsert).map(|(_, block)| block))
         .map(|b| &b.bytes)
         .collect();
+
+    let (guide, hiding) = (mapping(""), mapping("drops: [schema.fields]\n    pii: [producer]"));
 
     let mut steps: Vec<Step<'_>> = vec![
         Step::new("bson crate decode + serde_json (baseline)", || {
@@ -88,6 +92,16 @@ fn main() -> ExitCode {
                 column.push(image).unwrap();
             }
             black_box(native::encode(&[("doc", &column)]).unwrap());
+        }),
+        Step::new("mapping: the guide's entry", || {
+            for event in &events {
+                black_box(guide.apply(event).unwrap());
+            }
+        }),
+        Step::new("mapping: with a drop and a pseudonym", || {
+            for event in &events {
+                black_box(hiding.apply(event).unwrap());
+            }
         }),
         Step::new("LZ4 of the blocks, for a server elsewhere", || {
             for block in &blocks {
@@ -162,6 +176,35 @@ fn per_event(seconds: f64) -> f64 {
 
 fn index(reply: &Bytes) -> ChangeEvent {
     ChangeEvent::index(reply.clone()).unwrap()
+}
+
+fn mapping(more: &str) -> Mapping {
+    let text = format!(
+        "mappings:
+  - match: {{ ns.db: ingest, ns.coll: files }}
+    event_type_override:
+      when: \"$eq(fullDocument.status, 'arrived')\"
+      value: file_arrived
+      else: file_event
+    tags: [producer, status]
+    attrs: [size_bytes, attempts, checksum]
+    {more}
+"
+    );
+    Mapping::read("mapping.yaml", &text, &NoSecrets).unwrap()
+}
+
+/// The files here name none.
+struct NoSecrets;
+
+impl Secrets for NoSecrets {
+    fn variable(&self, name: &str) -> Result<String, String> {
+        Err(name.to_owned())
+    }
+
+    fn file(&self, path: &str) -> Result<String, String> {
+        Err(path.to_owned())
+    }
 }
 
 fn images(events: &[ChangeEvent]) -> impl Iterator<Item = Doc<'_>> {

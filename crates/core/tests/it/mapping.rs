@@ -12,7 +12,7 @@ use tailwater_core::json_column::text;
 use tailwater_core::mapping::{Fields, Mapped, Mapping, Normalized, Outcome};
 use tailwater_core::{ErrorKind, ejson};
 
-use crate::sample;
+use crate::sample::{self, Sample};
 
 /// A host with one variable.
 struct Host;
@@ -765,6 +765,39 @@ fn attrs_without_a_list_are_without_the_tags() {
     assert_eq!(decoded(&found.attrs), doc! { "b": 2, "d": 4 });
     let found = normalized(&entry("attrs: []"), &insert(doc! { "a": 1 }));
     assert!(found.attrs.document().is_empty());
+}
+
+#[test]
+fn of_equal_names_the_last_wins() {
+    let number = |number| Sample::Scalar(Bson::Int32(number));
+    let below = |name: &str, value| Sample::Document(vec![(name.to_owned(), number(value))]);
+    let image = sample::bytes(&[
+        ("a".to_owned(), below("b", 1)),
+        ("x".to_owned(), number(1)),
+        ("a".to_owned(), below("c", 2)),
+        ("x".to_owned(), number(2)),
+    ]);
+    let event = with_images("insert", &[image, vec![5, 0, 0, 0, 0]]);
+    let found =
+        normalized(&entry("tags: [a.b, a.c, x]"), &ChangeEvent::index(event.into()).unwrap());
+    assert_eq!(decoded(&found.tags), doc! { "a": { "c": 2 }, "x": 2 });
+}
+
+#[test]
+fn the_file_in_the_documentation_is_one() {
+    let page = include_str!("../../../../docs/mapping.md");
+    let (_, rest) = page.split_once("```yaml\n").unwrap();
+    assert_eq!(rest.split_once("```").unwrap().0, GUIDE);
+    // Every operator has its place there; an unknown one brings the list of all.
+    let error = Mapping::read("mapping.yaml", &sole("$nothingLikeIt(1)"), &Host).unwrap_err();
+    let error = error.to_string();
+    let (_, names) = error.split_once("known: ").unwrap();
+    for name in names.split([',', ' ', '\n']).filter(|name| name.starts_with('$')) {
+        assert!(
+            page.contains(&format!("`{name}(")) || page.contains(&format!("`{name}`")),
+            "{name}"
+        );
+    }
 }
 
 /// An event with these images, as bytes: the `bson` crate cannot hold equal names.
