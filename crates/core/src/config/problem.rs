@@ -63,7 +63,7 @@ pub(crate) fn render(
         let column = text[start..place.start].chars().count() + 1;
         let line = match syntax {
             true => skeleton(text, start..end),
-            false => masked(text, start..end, hidden),
+            false => masked(text, start..uncommented(text, place.start..end), hidden),
         };
         let shift = line.iter().filter(|(byte, _)| *byte < place.start).count();
         let marked = line.iter().filter(|(byte, _)| place.contains(byte)).count().max(1);
@@ -82,11 +82,28 @@ pub(crate) fn render(
     out
 }
 
-/// The characters of a line with their places; a hidden value is one `…`.
+/// The end of what may be shown behind a place: a comment may hold a secret that was tried.
+fn uncommented(text: &str, rest: Place) -> usize {
+    let comment = |(at, _): &(usize, &str)| text[..rest.start + at].ends_with([' ', '\t', '\n']);
+    text[rest.clone()].match_indices('#').find(comment).map_or(rest.end, |(at, _)| rest.start + at)
+}
+
+/// The characters of a line with their places; a hidden value is one `…`. So is an anchor or a tag:
+/// a password may begin with `&` or `!`.
 fn masked(text: &str, line: Place, hidden: &[Place]) -> Vec<(usize, char)> {
     let mut shown = Vec::new();
+    let (mut apart, mut marked) = (true, false);
     for (offset, c) in text[line.clone()].char_indices() {
         let at = line.start + offset;
+        let begins = apart && matches!(c, '&' | '!' | '*');
+        apart = c.is_whitespace() || "[]{},:".contains(c);
+        marked = begins || marked && !apart;
+        if marked {
+            if begins {
+                shown.push((at, '…'));
+            }
+            continue;
+        }
         match hidden.iter().find(|place| place.contains(&at)) {
             None if c == '\r' => {}
             None => shown.push((at, if c == '\t' { ' ' } else { c })),

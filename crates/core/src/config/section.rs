@@ -28,10 +28,25 @@ impl Reader<'_> {
     fn hide(&self, node: &Node) {
         match &node.value {
             Value::List(items) => items.iter().for_each(|item| self.hide(item)),
-            Value::Section(entries) => entries.iter().for_each(|(_, node)| self.hide(node)),
+            Value::Section(entries) => entries.iter().for_each(|(key, node)| {
+                self.shown(key, node);
+                self.hide(node);
+            }),
             Value::Null => {}
             _ => self.hidden.borrow_mut().push(node.place.clone()),
         }
+    }
+
+    /// What an unknown key is called in a message. Without a blank behind its colon, or with a comma
+    /// in its value, a secret is a key too: one that does not look like a name is kept out.
+    fn shown(&self, key: &Key, node: &Node) -> String {
+        let named = key.name.chars().all(|c| c.is_ascii_lowercase() || "_-".contains(c))
+            && !matches!(node.value, Value::Null);
+        if named {
+            return format!("`{}`", key.name);
+        }
+        self.hidden.borrow_mut().push(key.place.clone());
+        "…".to_owned()
     }
 }
 
@@ -74,9 +89,11 @@ impl<'t> Section<'t> {
                 &[]
             }
         };
-        for (index, (key, _)) in entries.iter().enumerate() {
-            if entries[..index].iter().any(|(earlier, _)| earlier.name == key.name) {
-                let what = format!("`{}` comes twice in {name}", key.name);
+        for (index, (key, node)) in entries.iter().enumerate() {
+            let mut earlier = entries[..index].iter().filter(|(it, _)| it.name == key.name);
+            if let Some((_, unread)) = earlier.next_back() {
+                reader.hide(unread);
+                let what = format!("{} comes twice in {name}", reader.shown(key, node));
                 reader.complain(&key.place, what, "remove one of them");
             }
         }
@@ -146,10 +163,11 @@ impl<'t> Section<'t> {
 
     /// A text that is never shown.
     pub(crate) fn secret(&mut self, name: &'static str) -> Option<At<SecretString>> {
-        if let Some((_, node)) = self.given(name)
-            && !matches!(node.value, Value::Section(_))
-        {
-            self.reader.hide(node);
+        if let Some((_, node)) = self.given(name) {
+            match &node.value {
+                Value::Section(entries) if is_source(entries) => {}
+                _ => self.reader.hide(node),
+            }
         }
         self.text(name).map(|At { place, value }| At { place, value: value.into() })
     }
@@ -234,7 +252,7 @@ impl<'t> Section<'t> {
     pub(crate) fn end(self) {
         for (key, node) in self.entries {
             if !self.known.contains(&key.name.as_str()) {
-                let what = format!("unknown key `{}` in {}", key.name, self.name);
+                let what = format!("unknown key {} in {}", self.reader.shown(key, node), self.name);
                 let mend = self.reader.suggestion(&key.name, self.known.iter().copied());
                 self.reader.complain(&key.place, what, mend);
                 self.reader.hide(node);
@@ -346,6 +364,7 @@ impl Reader<'_> {
     /// `{ env: NAME }` and `{ file: PATH }`.
     fn resolve(&self, name: &str, node: &Node, entries: &[(Key, Node)]) -> Option<String> {
         let wrong = |place: &Place| {
+            self.hide(node);
             self.complain(
                 place,
                 format!("`{name}` is a section of keys, not a value"),
@@ -397,6 +416,11 @@ impl Reader<'_> {
             }
         }
     }
+}
+
+/// Whether a section is `{ env: NAME }` or `{ file: PATH }`.
+fn is_source(entries: &[(Key, Node)]) -> bool {
+    matches!(entries, [(key, _)] if ["env", "file"].contains(&key.name.as_str()))
 }
 
 /// The unit that a key's name ends with.
