@@ -285,7 +285,6 @@ impl Source for Streams {
         // grown to: a shared budget could wait for what only this part gives back. What lies behind
         // the Range will be read, and counted, again.
         let mut reader = self.reader(lane, request, Budget::new(usize::MAX), Vitals::default());
-        let lane = &mut self.lanes[index];
         if lane.seq != range.first {
             let what = format!("`{}` is at {}, cannot read {range}", lane.id, lane.seq);
             return Err(Error::new(ErrorKind::Bug, what));
@@ -295,6 +294,10 @@ impl Source for Streams {
         let mut waits = false;
         while (part.body.len() as u64) < range.count() {
             let reply = reader.next().await?;
+            // One server answers all: the lanes that wait for their turn do not wait for it.
+            for lane in &self.lanes {
+                self.vitals.heard(&lane.id, 0);
+            }
             if reply.events.is_empty() && !std::mem::replace(&mut waits, true) {
                 let read = part.body.len();
                 info!(stream = %lane.id, %range, read, "waiting for the rest of the pending range");
@@ -304,6 +307,7 @@ impl Source for Streams {
             replica_set = reply.after.replica_set;
         }
         part.body.truncate(usize::try_from(range.count()).unwrap_or(usize::MAX));
+        let lane = &mut self.lanes[index];
         let token = part.body.last().map(ChangeEvent::token).unwrap_or_default();
         let place = Place::After(reply::token(token)?);
         lane.at = Bookmark { place, operations: reading.clone(), reading, replica_set };

@@ -70,3 +70,16 @@ async fn a_stream_for_each_of_many_collections_takes_one_connection_each() {
     let connections = counted.deserialize_current().unwrap().get_i32("connections").unwrap();
     assert!((1..=COLLECTIONS as i32 + 8).contains(&connections), "{connections}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_wait_for_another_to_recover_are_not_called_silent() {
+    let Some(mongod) = Mongod::start().await.unwrap() else { return };
+    let begin = now(&mongod).await;
+    let scopes: Vec<Scope> =
+        (0..2).map(|number| Scope::collection(&format!("shop.c{number}")).unwrap()).collect();
+    write(&mongod, 1).await;
+    let mut watcher = Watcher::start(&mongod, scopes, Watch::default(), &begin).await;
+    assert_eq!(watcher.vitals.complaints().len(), 2);
+    assert_eq!(watcher.read_exactly(&begin, DOCUMENTS).await.len(), DOCUMENTS);
+    assert_eq!(watcher.vitals.complaints(), [""; 0]);
+}

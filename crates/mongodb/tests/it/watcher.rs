@@ -22,6 +22,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct Watcher {
     pub(crate) streams: Streams,
     pub(crate) lanes: Vec<LaneId>,
+    pub(crate) vitals: Vitals,
     /// Where each lane goes on behind what was read.
     pub(crate) next: BTreeMap<LaneId, Position>,
 }
@@ -67,7 +68,8 @@ impl Watcher {
     ) -> Self {
         let server = connect(mongod, scopes.len()).await;
         let budget = Budget::new(1 << 28);
-        let mut streams = Streams::new(server, scopes, watch, budget, Vitals::default());
+        let vitals = Vitals::default();
+        let mut streams = Streams::new(server, scopes, watch, budget, vitals.clone());
         let Read::Assigned(lanes) = streams.read(&BatchLimits::default()).await.unwrap() else {
             panic!("a batch before its lane");
         };
@@ -75,7 +77,7 @@ impl Watcher {
             streams.seek(lane, Epoch::new([1; 16]), at).unwrap();
         }
         let next = lanes.iter().map(|lane| (lane.clone(), at.clone())).collect();
-        Self { streams, lanes, next }
+        Self { streams, lanes, vitals, next }
     }
 
     /// The next `count` events, or more that came with them, or what stopped the streams.
