@@ -72,16 +72,18 @@ pub(super) struct Paths {
 
 impl Paths {
     fn slots<'a>(&self, event: &'a ChangeEvent) -> Result<Slots<'a>, BsonError> {
-        let mut slots = vec![Term::Missing; 2 * self.count];
-        let delete = is_delete(event);
-        let trie = if delete { &self.of_deletes } else { &self.of_images };
-        trie.walk(event.document()?, &mut slots)?;
+        let mut slots = Slots::new();
+        if !is_delete(event) {
+            slots.resize(self.count, Term::Missing);
+            self.of_images.walk(event.document()?, &mut slots)?;
+            return Ok(slots);
+        }
+        slots.resize(2 * self.count, Term::Missing);
+        self.of_deletes.walk(event.document()?, &mut slots)?;
         let keys = slots.split_off(self.count);
-        if delete {
-            for (slot, key) in slots.iter_mut().zip(keys) {
-                if matches!(slot, Term::Missing) {
-                    *slot = key;
-                }
+        for (slot, key) in slots.iter_mut().zip(keys) {
+            if matches!(slot, Term::Missing) {
+                *slot = key;
             }
         }
         Ok(slots)
@@ -172,10 +174,11 @@ impl Entry {
             Some(event_type) => event_type.of(slots)?,
             None => None,
         };
-        let mut tags = Vec::new();
-        fields(&self.tags, slots, &mut tags)?;
-        let mut attrs = all;
-        fields(&self.attrs.listed, slots, &mut attrs)?;
+        let tags = Fields::filled(|out| fields(&self.tags, slots, out))?;
+        let attrs = Fields::filled(|out| {
+            out.extend_from_slice(&all);
+            fields(&self.attrs.listed, slots, out)
+        })?;
         let ts = match &self.ts {
             Some(node) => node.eval(slots).map_err(|fault| fault.within("`ts`"))?,
             None => Term::Missing,
@@ -188,8 +191,8 @@ impl Entry {
         Ok(Normalized {
             ts,
             event_type: event_type.unwrap_or_else(operation),
-            tags: Fields::of(&tags),
-            attrs: Fields::of(&attrs),
+            tags,
+            attrs,
             keep_raw: self.raw,
         })
     }
@@ -232,10 +235,9 @@ fn fields<'a>(outputs: &'a [Output], slots: &'a Slots<'a>, out: &mut Vec<u8>) ->
                 }
             }
             Content::Fields(below) => {
-                let mut inner = Vec::new();
-                fields(below, slots, &mut inner)?;
-                if !inner.is_empty() {
-                    value::put(name, &Value::Document(Fields::of(&inner).document()), out);
+                let inner = Fields::filled(|out| fields(below, slots, out))?;
+                if !inner.document().is_empty() {
+                    value::put(name, &Value::Document(inner.document()), out);
                 }
             }
         }

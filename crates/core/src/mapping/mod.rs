@@ -102,15 +102,17 @@ pub struct Normalized {
 pub struct Fields(Vec<u8>);
 
 impl Fields {
-    /// The document of these elements.
-    fn of(elements: &[u8]) -> Self {
-        let mut bytes = Vec::with_capacity(elements.len() + 5);
-        // It is made of one event, which is far shorter than 2 GiB.
-        let length = u32::try_from(elements.len() + 5).unwrap_or(u32::MAX);
-        bytes.extend_from_slice(&length.to_le_bytes());
-        bytes.extend_from_slice(elements);
+    /// The document of the elements that `fill` appends.
+    fn filled<E>(fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Self, E> {
+        // Room for a few, so that it need not grow step by step.
+        let mut bytes = Vec::with_capacity(256);
+        bytes.extend_from_slice(&[0; 4]);
+        fill(&mut bytes)?;
         bytes.push(0);
-        Self(bytes)
+        // It is made of one event, which is far shorter than 2 GiB.
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        bytes[..4].copy_from_slice(&length.to_le_bytes());
+        Ok(Self(bytes))
     }
 
     /// The fields as a document.
