@@ -85,7 +85,7 @@ fn value(value: Value<'_>, levels: usize) -> Result<(), End> {
         Value::Document(doc) => return walk(doc, false, levels),
         Value::Array(array) => return walk(array, true, levels),
         Value::String(string) => return text(string),
-        Value::Int32(_) | Value::Bool(_) | Value::Null => return Ok(()),
+        Value::Bool(_) | Value::Null => return Ok(()),
         Value::Double(double) => {
             let bits = double.to_bits();
             need(!double.is_nan() || bits == f64::NAN.to_bits(), NotCarried::NanPayload)?;
@@ -101,8 +101,8 @@ fn value(value: Value<'_>, levels: usize) -> Result<(), End> {
             walk(scope, false, levels.saturating_sub(1))?;
         }
         Value::Binary { subtype, bytes } => {
-            let whole = ejson::binary_content(subtype, bytes).len() == bytes.len();
-            need(subtype != 2 || !whole, NotCarried::OldBinary)?;
+            let sound = ejson::binary_content(subtype, bytes).len() != bytes.len();
+            need(subtype != 2 || sound, NotCarried::OldBinary)?;
         }
         Value::Decimal128(bytes) => {
             let mut text = Vec::with_capacity(43);
@@ -113,6 +113,7 @@ fn value(value: Value<'_>, levels: usize) -> Result<(), End> {
         | Value::ObjectId(_)
         | Value::DateTime(_)
         | Value::Timestamp { .. }
+        | Value::Int32(_)
         | Value::Int64(_)
         | Value::MinKey
         | Value::MaxKey => {}

@@ -79,7 +79,9 @@ fn with(tag: u8, value: &[u8]) -> Vec<u8> {
 fn what_json_cannot_carry_travels_as_bson() {
     let inner = |document: bson::Document| with(3, &document.to_vec().unwrap());
     let nan = |bits: u64| with(1, &bits.to_le_bytes());
-    let deep = (0..248).fold(doc! { "d": 1i64 }, |inner, _| doc! { "d": inner }).to_vec().unwrap();
+    let deep = |innermost, levels: usize| {
+        (1..levels).fold(innermost, |inner, _| doc! { "d": inner }).to_vec().unwrap()
+    };
     let decimal = |high: u128, low: u128| with(0x13, &(high << 112 | low).to_le_bytes());
     for (bytes, why) in [
         (with(2, b"\x02\0\0\0\xff\0"), NotCarried::NotUtf8),
@@ -100,7 +102,9 @@ fn what_json_cannot_carry_travels_as_bson() {
         (decimal(0x6000, 0), NotCarried::Decimal),
         (with(5, b"\x05\0\0\0\x02\x02\0\0\0x"), NotCarried::OldBinary),
         (with(5, b"\x01\0\0\0\x02x"), NotCarried::OldBinary),
-        (deep, NotCarried::Depth),
+        (deep(doc! { "d": 1i64 }, 249), NotCarried::Depth),
+        (deep(doc! { "d": 1 }, 250), NotCarried::Depth),
+        (deep(doc! { "d": {} }, 250), NotCarried::Depth),
     ] {
         for format in [Format::Json, Format::JsonCanonical] {
             let expected = Written { format: Format::Bson, instead: Some(why) };
