@@ -30,6 +30,8 @@ pub struct Wanted {
     pub pipeline: String,
     /// Blocks whose tokens they remember, at least.
     pub window: u64,
+    /// Blocks whose tokens those remember that are still to be made.
+    pub new_window: u64,
     /// After how many days the rows of the event table go.
     pub ttl_days: Option<u32>,
 }
@@ -54,15 +56,15 @@ pub async fn prepare(connection: &Connection, layout: &Layout, wanted: &Wanted) 
     connection.ping().await?;
     check_version(connection).await?;
     let database = connection.database();
-    let Wanted { pipeline, window, ttl_days } = wanted;
+    let Wanted { pipeline, window, new_window, ttl_days } = wanted;
     let comment = format!("{COMMENT}pipeline `{pipeline}`");
     let Layout { records, dead_letters, .. } = layout;
-    let create = table::create_records(database, records, *window, *ttl_days, &comment);
+    let create = table::create_records(database, records, *new_window, *ttl_days, &comment);
     make(connection, records, &create).await?;
     check_columns(connection, records, table::RECORD_COLUMNS).await?;
     let facts = check_event_table(connection, records, *window, &comment).await?;
     check_ttl(connection, records, facts.ttl_days, *ttl_days)?;
-    let create = table::create_dead_letters(database, dead_letters, *window, &comment);
+    let create = table::create_dead_letters(database, dead_letters, *new_window, &comment);
     make(connection, dead_letters, &create).await?;
     check_columns(connection, dead_letters, table::DEAD_LETTER_COLUMNS).await?;
     check_event_table(connection, dead_letters, *window, &comment).await?;

@@ -12,15 +12,15 @@ use super::tree::Value;
 use super::{Given, Place, mongodb};
 use crate::names::CurrentNames;
 use crate::scope::{Scope, is_pattern};
-use crate::table::{DEFAULT_DEDUPLICATION_WINDOW, TableName};
+use crate::table::TableName;
 
 /// Where the rows go, and how.
 #[derive(Debug, Clone)]
 pub struct ClickHouse {
     /// The server.
     pub target: Target,
-    /// Blocks that the server remembers to drop second copies.
-    pub deduplication_window: u64,
+    /// Blocks that the server remembers to drop second copies; `None`: as many as the run needs.
+    pub deduplication_window: Option<u64>,
     /// How long after its declaration a block may be sent; `None`: as the code has it.
     pub insert_deadline: Option<Duration>,
     /// How many percent of a Range's events may become dead letters; `None`: as the code has it.
@@ -81,7 +81,7 @@ impl ClickHouse {
     pub fn at(target: Target) -> Self {
         Self {
             target,
-            deduplication_window: DEFAULT_DEDUPLICATION_WINDOW,
+            deduplication_window: None,
             insert_deadline: None,
             max_rejected_percent: None,
             max_rejected_rows: None,
@@ -124,20 +124,19 @@ pub(super) fn read(
     let tables = read_tables(&mut section, source, reader);
     let ttl_days = section.number("ttl_days", 1..=36_500);
     let mut batch = Batch::default();
-    let (mut max_bytes, mut wait) = (None, None);
+    let mut max_bytes = None;
     if let Some(mut limits) = section.section("batch") {
         batch.max_rows = limits.number("max_rows", 1..=1_000_000).map(|at| at.value);
         max_bytes = limits.number("max_bytes", 1024..=u64::MAX);
         batch.max_bytes = max_bytes.as_ref().map(|at| at.value);
-        wait = limits.number("max_wait_ms", 1..=60_000);
-        batch.max_wait = wait.as_ref().map(|at| Duration::from_millis(at.value));
+        let wait = limits.number("max_wait_ms", 1..=60_000);
+        batch.max_wait = wait.map(|at| Duration::from_millis(at.value));
         limits.end();
     }
-    check_window(window.as_ref(), deadline.as_ref(), wait.as_ref(), reader);
     section.end();
     let clickhouse = target.zip(tables).map(|(target, tables)| ClickHouse {
         target,
-        deduplication_window: window.map_or(DEFAULT_DEDUPLICATION_WINDOW, |at| at.value),
+        deduplication_window: window.map(|at| at.value),
         insert_deadline: deadline.map(|at| Duration::from_secs(at.value)),
         max_rejected_percent,
         max_rejected_rows,
@@ -146,30 +145,6 @@ pub(super) fn read(
         batch,
     });
     Read { clickhouse, max_bytes }
-}
-
-/// A token must be remembered for as long as its block may be sent.
-fn check_window(
-    window: Option<&At<u64>>,
-    deadline: Option<&At<u64>>,
-    wait: Option<&At<u64>>,
-    reader: &Reader<'_>,
-) {
-    let Some(at) = window.or(deadline).or(wait) else { return };
-    let value = |at: Option<&At<u64>>, default| at.map_or(default, |at| at.value);
-    let blocks = value(window, DEFAULT_DEDUPLICATION_WINDOW);
-    let seconds = value(deadline, 60);
-    let needed = seconds * 1000 / value(wait, 250);
-    if blocks < needed {
-        reader.complain(
-            &at.place,
-            format!(
-                "{blocks} blocks of `deduplication_window` can be written in less than the \
-                 {seconds} s of `insert_deadline_s`"
-            ),
-            format!("with this `max_wait_ms` the window must hold {needed} blocks or more"),
-        );
-    }
 }
 
 fn read_target(section: &mut Section<'_>, given: &Given, reader: &Reader<'_>) -> Option<Target> {

@@ -13,7 +13,7 @@ use tailwater_core::config::{Batch, ClickHouse, Config, Given, Limits, MongoDb, 
 use tailwater_core::position::LaneId;
 use tailwater_core::rows::{Layout, Namespace};
 use tailwater_core::scope::{self, Scope};
-use tailwater_core::table::TableName;
+use tailwater_core::table::{self, DEFAULT_DEDUPLICATION_WINDOW, TableName};
 use tailwater_core::{Error, ErrorKind};
 use tailwater_embedded::{EngineOptions, EngineProcess, PASSWORD_VARIABLE};
 use tailwater_mongodb::{Server, Start, Streams, connect, streams};
@@ -146,6 +146,11 @@ impl Run {
             None => None,
         };
         let mut folder = StateFolder::open(&state)?;
+        let batch = batch_limits(&clickhouse, &limits);
+        let deadline = clickhouse.insert_deadline.unwrap_or(DEFAULT_INSERT_DEADLINE);
+        let pace = streams::patience(batch.max_wait, scopes.len());
+        let needed = blocks_within(2 * deadline, pace, scopes.len());
+        let window = clickhouse.deduplication_window;
 
         let prepare = async {
             let patience = connect::DEFAULT_FIRST_CONNECTION;
@@ -166,13 +171,25 @@ impl Run {
             };
             let wanted = schema::Wanted {
                 pipeline: pipeline.clone(),
-                window: clickhouse.deduplication_window,
+                window: window.unwrap_or(DEFAULT_DEDUPLICATION_WINDOW),
+                new_window: window.unwrap_or_else(|| usual_window(needed)),
                 ttl_days: clickhouse.ttl_days,
             };
             let prepared = || schema::prepare(&connection, &layout, &wanted);
             let facts = retry::patiently(patience, prepared).await?;
             info!(url = %connection.endpoint().url, database = connection.database(), "ready");
-            let window = facts.window;
+            if needed > facts.window {
+                let mend =
+                    table::set_window(connection.database(), &layout.records, usual_window(needed));
+                warn!(
+                    lanes = scopes.len(),
+                    window = facts.window,
+                    needed,
+                    mend,
+                    "the deduplication window may be too short at full pace: run the statement of \
+                     `mend`, or watch whole databases in one stream"
+                );
+            }
             let tables = Tables::new(connection, pipeline, layout, scopes.clone(), facts);
             for scope in scopes.iter().filter(|_| clickhouse.tables.current.is_some()) {
                 if let Scope::Collection { db, coll } = scope {
@@ -180,9 +197,9 @@ impl Run {
                     retry::patiently(patience, || tables.current(&namespace)).await?;
                 }
             }
-            anyhow::Ok((server, engine, tables, window))
+            anyhow::Ok((server, engine, tables))
         };
-        let (server, engine, tables, window) = tokio::select! {
+        let (server, engine, tables) = tokio::select! {
             prepared = prepare => prepared?,
             () = stop.cancelled() => {
                 info!("stopped before anything was under way");
@@ -192,23 +209,9 @@ impl Run {
 
         let transform = Arc::new(ToRows::new(tables.layout().clone()));
         let budget = Budget::new(limits.memory_bytes);
-        let lanes = scopes.len();
         let streams = Streams::new(server, scopes, watch, budget, vitals.clone());
-        let deadline = clickhouse.insert_deadline.unwrap_or(DEFAULT_INSERT_DEADLINE);
         let delivery = WriteAhead::new(folder, tables, deadline, vitals)
             .with_max_rejected(max_rejected(&clickhouse));
-        let batch = batch_limits(&clickhouse, &limits);
-        let pace = streams::patience(batch.max_wait, lanes);
-        let needed = blocks_within(2 * deadline, pace, lanes);
-        if needed > window {
-            warn!(
-                lanes,
-                window,
-                needed,
-                "the deduplication window may be too short at full pace: raise \
-                 clickhouse.deduplication_window, or watch whole databases in one stream"
-            );
-        }
         let run = worker::run(streams, transform, delivery, batch, stop.clone());
         let overdue = async {
             stop.cancelled().await;
@@ -257,6 +260,11 @@ fn blocks_within(time: Duration, pace: Duration, lanes: usize) -> u64 {
     u64::try_from(each.saturating_mul(lanes as u128)).unwrap_or(u64::MAX)
 }
 
+/// The window of new tables where none is configured.
+fn usual_window(needed: u64) -> u64 {
+    needed.div_ceil(1000).saturating_mul(1000).max(DEFAULT_DEDUPLICATION_WINDOW)
+}
+
 fn max_rejected(clickhouse: &ClickHouse) -> MaxRejected {
     let MaxRejected { percent, rows } = MaxRejected::default();
     MaxRejected {
@@ -302,6 +310,7 @@ mod tests {
             blocks_within(2 * DEFAULT_INSERT_DEADLINE, pace, lanes)
         };
         assert_eq!([1, 8, 60, 300].map(blocks), [480, 3840, 7200, 36_000]);
+        assert_eq!([480, 10_001, 36_000].map(usual_window), [10_000, 11_000, 36_000]);
     }
 
     #[test]
