@@ -44,8 +44,8 @@ const COMMENT: &str = "tailwater: ";
 pub struct Views {
     /// All of them.
     pub names: Vec<String>,
-    /// Those whose own table would keep a block that comes twice.
-    pub unfillable: Vec<String>,
+    /// Those whose own table would keep a block that comes twice, with the statement that mends it.
+    pub unfillable: Vec<(String, String)>,
 }
 
 /// Makes and checks the tables that every run has: the event table and the dead letters.
@@ -273,12 +273,8 @@ async fn check_event_table(
         };
         return Err(Error::new(ErrorKind::Unsuitable, why).with_hint(format!("run: {mend}")));
     }
-    for view in views(connection, table).await?.unfillable {
-        warn!(
-            view,
-            "a view that fails once cannot be filled again: give its table the setting \
-             non_replicated_deduplication_window = 10000"
-        );
+    for (view, mend) in views(connection, table).await?.unfillable {
+        warn!(view, "a view that fails once cannot be filled again; {mend}");
     }
     Ok(Facts { window, ttl_days: table::ttl_of(&engine_full) })
 }
@@ -305,19 +301,31 @@ pub async fn views(connection: &Connection, table: &TableName) -> Result<Views> 
     let mut views = Views::default();
     for view in connection.rows::<ViewRow>(&sql, &what).await? {
         // Without a target the view's own table is described in the same statement.
-        let described = match target_of(&view.create_table_query) {
+        let target = target_of(&view.create_table_query)
+            .map(|(database, name)| (database.to_owned(), TableName::new(name)));
+        let described = match &target {
             Some((database, name)) => {
                 let sql = format!(
                     "SELECT engine_full FROM system.tables WHERE database = {} AND name = {}",
                     literal(database),
-                    literal(name),
+                    literal(name.as_str()),
                 );
                 connection.text(&sql, &what).await?
             }
             None => view.create_table_query,
         };
         if window_of(&described) == 0 {
-            views.unfillable.push(view.name.clone());
+            let window = table::DEFAULT_DEDUPLICATION_WINDOW;
+            let mend = match target {
+                Some((database, name)) => {
+                    format!("run: {}", table::set_window(&database, &name, window))
+                }
+                None => format!(
+                    "make it anew, with `SETTINGS non_replicated_deduplication_window = {window}` \
+                     behind its engine"
+                ),
+            };
+            views.unfillable.push((view.name.clone(), mend));
         }
         views.names.push(view.name);
     }

@@ -105,7 +105,7 @@ pub fn key(document_key: Doc<'_>, out: &mut Vec<u8>) -> Result<(), BsonError> {
     ejson::distinct_value(&Value::Document(document_key), out)
 }
 
-/// Appends the bytes by which the partition of a document is chosen, to be given to [`partition`]:
+/// Appends the bytes by which the partition of a document is chosen, to be given to [`partition()`]:
 /// the [`key()`] of a document key of `_id` alone.
 ///
 /// So in a collection that is not sharded they are the message's key, and any client that partitions

@@ -11,16 +11,20 @@ use crate::stage::{Stage, start_with_failpoint};
 async fn a_view_that_nobody_can_fill_is_a_gap_record() {
     let Some(mut stage) = Stage::start().await else { return };
     stage.restart().await;
+    stage.execute("CREATE TABLE keys (key String) ENGINE = MergeTree ORDER BY key").await;
     stage
         .execute(
-            "CREATE MATERIALIZED VIEW forgetful ENGINE = MergeTree ORDER BY key AS \
+            "CREATE MATERIALIZED VIEW forgetful TO default.keys AS \
              SELECT idempotency_key AS key FROM record_raw",
         )
         .await;
     let rows = stage.rows().await;
+    let log = stage.log_end();
     stage.start_with_failpoint(&format!("{}:2", failpoint::WRITTEN));
     stage.write(5).await;
     stage.wait_for_rows(rows + 5).await;
+    let mended = "MODIFY SETTING non_replicated_deduplication_window = 10000";
+    assert!(stage.rig.tailwater.log()[log..].contains(mended), "no statement that mends the view");
     let gaps = "SELECT count() AS count FROM tailwater_gaps";
     assert_eq!(stage.count(gaps).await, 0, "the first range was written once, and surely");
     stage.write(5).await;
@@ -37,6 +41,16 @@ async fn a_view_that_nobody_can_fill_is_a_gap_record() {
         rows + 5
     );
     assert_eq!((stage.count(gaps).await, stage.count(&of_range).await), (1, 1));
+    // The statement that was said makes the view one that can be filled.
+    let log = stage.rig.tailwater.log();
+    let statement = log.lines().rev().find_map(|line| line.split_once("run: ")).unwrap().1;
+    let statement = statement.split(" view=").next().unwrap();
+    stage.execute(statement).await;
+    let log = stage.log_end();
+    stage.restart().await;
+    stage.write(5).await;
+    stage.wait_for_rows(rows + 20).await;
+    assert!(!stage.rig.tailwater.log()[log..].contains(mended));
     stage.judge().await;
 }
 
