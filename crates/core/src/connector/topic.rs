@@ -137,6 +137,12 @@ impl TopicNames {
 
 /// The connector's regexes are Java's: those that mean something else here, or nothing, are refused.
 fn full_match(pattern: &str) -> Result<Regex, String> {
+    // Possessive quantifiers, intersections, and what only looks like a POSIX class.
+    for other in ["++", "*+", "?+", "}+", "&&", "[:"] {
+        if pattern.contains(other) {
+            return Err(format!("cannot use the regex `{pattern}`: `{other}` is not supported"));
+        }
+    }
     // Compiled alone first, so that no parenthesis of its own closes the group.
     Regex::new(pattern)
         .and_then(|_| Regex::new(&format!("^(?:{pattern})$")))

@@ -6,6 +6,9 @@
 //! or an exponent is a double. Fields keep their order and may repeat. An object is a wrapper
 //! (`{"$oid": …}`) only if it is one to the letter, else a document with such a name.
 //!
+//! What a formatter has lost stays lost: `DefaultJson` writes a DBPointer as a DBRef, and no text has
+//! the payload of a NaN; `SimplifiedJson` keeps hardly any type.
+//!
 //! The result is BSON to the last byte, or there is an error: nothing is mended or left out. Bytes
 //! of any kind must never make it panic, nest without end, or take memory out of proportion.
 
