@@ -3,7 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use tailwater_core::config::{Config, Given, Secrets};
+use tailwater_core::config::{Config, Given, Secrets, Target};
 use tailwater_core::{Error, ErrorKind};
 
 /// The file that is taken where neither a flag nor the environment names one.
@@ -24,18 +24,29 @@ pub(crate) fn find(named: Option<&Path>, flags_suffice: bool) -> Option<PathBuf>
 /// # Errors
 /// `Config`, with all that is wrong.
 pub(crate) fn read(file: &Path, given: &Given) -> Result<Config, Error> {
+    Config::read(&file.display().to_string(), &text(file)?, given, &Surroundings)
+}
+
+/// Reads of a config file only where its pipeline writes to, and its state folder.
+///
+/// # Errors
+/// `Config`, with all that is wrong with these.
+pub(crate) fn read_target(file: &Path, given: &Given) -> Result<(Target, PathBuf), Error> {
+    Config::read_target(&file.display().to_string(), &text(file)?, given, &Surroundings)
+}
+
+fn text(file: &Path) -> Result<String, Error> {
     let name = file.display().to_string();
     let bytes = std::fs::read(file).map_err(|error| {
         Error::new(ErrorKind::Config, format!("cannot read the config file `{name}`"))
             .with_source(error)
             .with_hint("name it with `-c`; docs/config.md has one to begin with")
     })?;
-    let text = String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         Error::new(ErrorKind::Config, format!("the config file `{name}` is not UTF-8"))
             .with_source(error.utf8_error())
             .with_hint("save it as UTF-8")
-    })?;
-    Config::read(&name, &text, given, &Surroundings)
+    })
 }
 
 /// The environment and the files of this host.

@@ -147,18 +147,59 @@ impl Config {
     /// # Errors
     /// `Config`, with all that is wrong, each with line and caret.
     pub fn read(file: &str, text: &str, given: &Given, secrets: &dyn Secrets) -> Result<Self> {
-        let failed = |problems, hidden: &[Place]| {
-            let all = problem::render(file, text, problems, hidden);
-            Error::new(ErrorKind::Config, all).with_hint("docs/config.md lists every key")
-        };
-        let root = tree::parse(text).map_err(|problem| failed(vec![problem], &[]))?;
-        let reader = Reader { secrets, problems: RefCell::default(), hidden: RefCell::default() };
-        let config = read(Section::root(&root, &reader), given, &reader);
-        let problems = reader.problems.take();
-        match config {
-            Some(config) if problems.is_empty() => Ok(config),
-            _ => Err(failed(problems, &reader.hidden.take())),
-        }
+        read_file(file, text, secrets, |root, reader| read(root, given, reader))
+    }
+
+    /// Reads only where a file's pipeline writes to, and its state folder: nothing else of it is
+    /// checked or looked up.
+    ///
+    /// # Errors
+    /// `Config`, with all that is wrong with these.
+    pub fn read_target(
+        file: &str,
+        text: &str,
+        given: &Given,
+        secrets: &dyn Secrets,
+    ) -> Result<(Target, PathBuf)> {
+        read_file(file, text, secrets, |mut root, reader| {
+            for (key, node) in root.free_entries() {
+                if !["clickhouse", "state"].contains(&key.name.as_str()) {
+                    reader.hide(node);
+                }
+            }
+            if root.is_absent("clickhouse") {
+                root.lacks(
+                    "clickhouse",
+                    "clickhouse: { url: … }` or `clickhouse: { embedded: true }",
+                );
+            }
+            let nothing = mongodb::Read { mongodb: None, lies: None, scopes: None };
+            let target = clickhouse::read(root.section("clickhouse"), given, &nothing, reader);
+            let state = root.text("state").map(|at| PathBuf::from(at.value));
+            let state = given.state.clone().or(state).unwrap_or_else(|| DEFAULT_STATE.into());
+            Some((target.clickhouse?.target, state))
+        })
+    }
+}
+
+/// Reads a file's text; all that is wrong becomes one error.
+fn read_file<T>(
+    file: &str,
+    text: &str,
+    secrets: &dyn Secrets,
+    read: impl FnOnce(Section<'_>, &Reader<'_>) -> Option<T>,
+) -> Result<T> {
+    let failed = |problems, hidden: &[Place]| {
+        let all = problem::render(file, text, problems, hidden);
+        Error::new(ErrorKind::Config, all).with_hint("docs/config.md lists every key")
+    };
+    let root = tree::parse(text).map_err(|problem| failed(vec![problem], &[]))?;
+    let reader = Reader { secrets, problems: RefCell::default(), hidden: RefCell::default() };
+    let config = read(Section::root(&root, &reader), &reader);
+    let problems = reader.problems.take();
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => Err(failed(problems, &reader.hidden.take())),
     }
 }
 

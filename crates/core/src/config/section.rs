@@ -25,7 +25,7 @@ impl Reader<'_> {
     }
 
     /// Keeps what a value holds out of what is shown.
-    fn hide(&self, node: &Node) {
+    pub(super) fn hide(&self, node: &Node) {
         match &node.value {
             Value::List(items) => items.iter().for_each(|item| self.hide(item)),
             Value::Section(entries) => entries.iter().for_each(|(key, node)| {

@@ -360,3 +360,16 @@ limits:
     }
     insta::assert_snapshot!(all);
 }
+
+#[test]
+fn a_question_needs_the_target_alone() {
+    let text = "{ mongodb: { uri: { env: NOT_SET } }, pipeline: 1, clickhouse: { url: 'http://ch:8123' }, state: /s }";
+    let ask = |text: &str| Config::read_target("t", text, &Given::default(), &Host);
+    let (target, state) = ask(text).unwrap();
+    assert!(matches!(target, Target::Server(e) if e.url.host_str() == Some("ch")));
+    assert_eq!(state.to_str(), Some("/s"));
+    let wrong = text.replace("{ env: NOT_SET }", "mongodb://me:hunter2@db").replace("url:", "ulr:");
+    let said = ask(&wrong).unwrap_err().to_string();
+    assert!(said.contains("did you mean `url`") && !said.contains("hunter2"), "{said}");
+    assert!(ask("version: 1").unwrap_err().to_string().contains("has no `clickhouse`"));
+}

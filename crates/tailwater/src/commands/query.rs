@@ -52,11 +52,11 @@ impl Query {
             return embedded(state, None).await;
         };
         let given = Given { state: self.state.clone(), ..Given::default() };
-        let config = config_file::read(&file, &given)?;
-        match config.clickhouse.target {
+        let (target, state) = config_file::read_target(&file, &given)?;
+        match target {
             Target::Server(endpoint) if self.state.is_none() => Ok((endpoint, None)),
-            Target::Server(_) => embedded(&config.state, None).await,
-            Target::Embedded { password, .. } => embedded(&config.state, password).await,
+            Target::Server(_) => embedded(&state, None).await,
+            Target::Embedded { password, .. } => embedded(&state, password).await,
         }
     }
 
