@@ -50,8 +50,8 @@ pub trait CheckpointStore: Send + Sync {
     ) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// An insert starts at most this long after its declaration, and arrives at most this long after
-/// its client gave up: the server's deduplication window must outlast both together.
+/// An insert starts at most this long after its declaration, and arrives at most half as long after
+/// its client gave up or died: the server's deduplication window must outlast both together.
 pub const DEFAULT_INSERT_DEADLINE: Duration = Duration::from_secs(60);
 
 /// What is known after a first write.
@@ -257,7 +257,8 @@ where
             // What an earlier process sent, and how it was answered, nobody knows.
             let age = u64::try_from(clock::now().0.saturating_sub(intent.declared_at.0));
             let age = Duration::from_millis(age.unwrap_or(0));
-            self.expect_arrivals(lane, (2 * self.insert_deadline).saturating_sub(age));
+            let life = self.request_life();
+            self.expect_arrivals(lane, life.min((self.insert_deadline + life).saturating_sub(age)));
         }
         self.lanes.insert(lane.clone(), checkpoint.clone());
         Ok(checkpoint)

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 /// Events are numbered by themselves; the lane numbers those that its stream yields.
 const EVENTS: u64 = 24;
 const PARTITIONS: u64 = 2;
-const REQUEST_LIFE: Duration = Duration::from_secs(60);
+const REQUEST_LIFE: Duration = Duration::from_secs(30);
 
 /// What happens to one request to the server.
 #[derive(Debug, Clone, Copy)]

@@ -249,7 +249,7 @@ async fn limits_are_those_of_the_file() {
     let proxy = Proxy::start(engine.address()).await.unwrap();
     home.write(&format!(
         "mongodb: {{ uri: {}, collections: [ingest.files] }}
-clickhouse: {{ url: 'http://{}', max_rejected: {{ percent: 0, rows: 0 }} }}
+clickhouse: {{ url: 'http://{}', insert_deadline_s: 5, max_rejected: {{ percent: 0, rows: 0 }} }}
 limits: {{ shutdown_s: 1 }}",
         mongod.uri(),
         proxy.address(),

@@ -147,9 +147,14 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
 
     fn note_silence(&self, lane: &LaneId, answer: Result<()>) -> Result<()> {
         if answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unreachable) {
-            self.expect_arrivals(lane, self.insert_deadline);
+            self.expect_arrivals(lane, self.request_life());
         }
         answer
+    }
+
+    /// How long a request may be on its way without its client.
+    pub(super) fn request_life(&self) -> Duration {
+        self.insert_deadline / 2
     }
 
     /// Requests of the lane may arrive for so long.
