@@ -260,9 +260,12 @@ fn blocks_within(time: Duration, pace: Duration, lanes: usize) -> u64 {
     u64::try_from(each.saturating_mul(lanes as u128)).unwrap_or(u64::MAX)
 }
 
+/// As much as may be configured: the server keeps these tokens in memory.
+const LARGEST_WINDOW: u64 = 1_000_000;
+
 /// The window of new tables where none is configured.
 fn usual_window(needed: u64) -> u64 {
-    needed.div_ceil(1000).saturating_mul(1000).max(DEFAULT_DEDUPLICATION_WINDOW)
+    needed.div_ceil(1000).saturating_mul(1000).clamp(DEFAULT_DEDUPLICATION_WINDOW, LARGEST_WINDOW)
 }
 
 fn max_rejected(clickhouse: &ClickHouse) -> MaxRejected {
