@@ -87,6 +87,7 @@ fn values_are_what_their_text_says() {
             r#"{"$oid":"abababababababababababab","a":1}"#,
             doc! { "$oid": "ab".repeat(12), "a": 1 }.into(),
         ),
+        (r#"{"$code":"c","$scope":{},"a":1}"#, doc! { "$code": "c", "$scope": {}, "a": 1 }.into()),
         (r#"{"$numberInt":"2147483648"}"#, doc! { "$numberInt": "2147483648" }.into()),
         (r#"{"$numberDouble":"inf"}"#, doc! { "$numberDouble": "inf" }.into()),
         (r#"{"$date":"yesterday"}"#, doc! { "$date": "yesterday" }.into()),
