@@ -194,10 +194,6 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             }
         }
         let Intent { range, plan, .. } = declared.intent;
-        warn!(
-            stream = %part.lane, %range,
-            "views on the event table may lack or repeat rows of this range; the table itself is right"
-        );
         self.target
             .record_gap(&Gap {
                 lane: part.lane.clone(),
@@ -207,7 +203,13 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
                 names: seen.views.clone(),
                 repair: "fill the views again from the event table, for these times",
             })
-            .await
+            .await?;
+        warn!(
+            stream = %part.lane, %range,
+            "views on the event table may lack or repeat rows of this range, see tailwater_gaps; \
+             the table itself is right"
+        );
+        Ok(())
     }
 
     /// Notes, durably, that the stream yields other events than it did; false if it is noted.
