@@ -138,7 +138,8 @@ impl Mongod {
     /// When there is none, or no other member takes its place.
     pub async fn step_down(&self) -> anyhow::Result<()> {
         let primary = self.primary().await?;
-        let order = doc! { "replSetStepDown": 30, "secondaryCatchUpPeriodSecs": 20 };
+        // By force: of the others one may be starting, and one may have stepped down just now.
+        let order = doc! { "replSetStepDown": 10, "secondaryCatchUpPeriodSecs": 5, "force": true };
         self.members[primary].admin()?.run_command(order).await.context("cannot step down")?;
         let started = Instant::now();
         while !self.primary().await.is_ok_and(|now| now != primary) {
