@@ -7,21 +7,26 @@
 //!
 //! The values are a contract (`docs/columns.md`). The same events always make the same plan.
 
+mod current;
+mod records;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher as _;
 
 use bytes::Bytes;
 use twox_hash::XxHash64;
 
-use crate::bson::{BsonError, Doc, Value};
+use crate::bson::{BsonError, Doc};
 use crate::event::ChangeEvent;
-use crate::json_column::text::{self, JsonText};
-use crate::json_column::{Dates, JsonColumn};
+use crate::json_column::text::JsonText;
 use crate::names::CurrentNames;
 use crate::native::{self, DateTime64, Numbers, Strings};
 use crate::position::{Epoch, LaneId, Millis, Plan, Seq};
 use crate::table::{self, TableName};
 use crate::{Error, ErrorKind, Result, doc_id, ejson};
+
+use self::current::Current;
+use self::records::Records;
 
 /// A database and a collection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -368,142 +373,6 @@ fn endings(events: &[ChangeEvent]) -> Result<Vec<Ending>> {
     Ok(endings)
 }
 
-/// The columns of the event table.
-struct Records {
-    ts: Numbers<DateTime64>,
-    event_type: Strings,
-    source: Strings,
-    ns_db: Strings,
-    ns_coll: Strings,
-    idempotency_key: Strings,
-    tags: JsonColumn,
-    attrs: JsonColumn,
-    doc_id: Strings,
-    op: Strings,
-    version: Numbers<u128>,
-    raw: Strings,
-    superseded: Numbers<bool>,
-    topic: Strings,
-    partition: Numbers<u32>,
-    offset: Numbers<u64>,
-    epoch: Strings,
-    mapping: Strings,
-    rows: u64,
-    lane_topic: Vec<u8>,
-    lane_partition: u32,
-    lane_epoch: Vec<u8>,
-    scratch: Vec<u8>,
-}
-
-impl Records {
-    fn new(origin: &Origin) -> Self {
-        Self {
-            ts: Numbers::default(),
-            event_type: Strings::default(),
-            source: Strings::default(),
-            ns_db: Strings::default(),
-            ns_coll: Strings::default(),
-            idempotency_key: Strings::default(),
-            tags: JsonColumn::new(Dates::Text),
-            attrs: JsonColumn::new(Dates::Text),
-            doc_id: Strings::default(),
-            op: Strings::default(),
-            version: Numbers::default(),
-            // Text takes about twice as much. What is not used costs nothing, but growing by doubling
-            // would hold the column three times.
-            raw: Strings::with_capacity(2 * origin.bytes()),
-            superseded: Numbers::default(),
-            topic: Strings::default(),
-            partition: Numbers::default(),
-            offset: Numbers::default(),
-            epoch: Strings::default(),
-            mapping: Strings::default(),
-            rows: 0,
-            lane_topic: origin.lane.topic().as_bytes().to_vec(),
-            lane_partition: origin.lane.partition(),
-            lane_epoch: origin.epoch.to_string().into_bytes(),
-            scratch: Vec::new(),
-        }
-    }
-
-    fn push(&mut self, seq: Seq, event: &ChangeEvent) -> Result<()> {
-        let malformed = |error| malformed(event).with_source(error);
-        self.scratch.clear();
-        if let Some(key) = event.document_key() {
-            doc_id::write(key, &mut self.scratch).map_err(malformed)?;
-        }
-        let id = &self.scratch;
-        self.raw.push_with(|out| ejson::canonical(event.document()?, out)).map_err(malformed)?;
-        self.tags.begin_row();
-        self.tags.end_row();
-        self.attrs.begin_row();
-        if let Some(image) = last_image(event) {
-            self.attrs.scalars(image).map_err(malformed)?;
-        }
-        self.attrs.end_row();
-        self.ts.push(DateTime64(event.ts().0));
-        self.event_type.push(event.operation_type());
-        self.source.push(b"mongo");
-        self.ns_db.push(event.db());
-        self.ns_coll.push(event.coll());
-        self.idempotency_key
-            .push_with(|out| {
-                idempotency_key(event, id, out);
-                Ok::<(), std::convert::Infallible>(())
-            })
-            .unwrap_or_else(|never| match never {});
-        self.doc_id.push(id);
-        self.op.push(event.operation_type());
-        self.version.push(event.version());
-        self.superseded.push(event.is_superseded());
-        self.topic.push(&self.lane_topic);
-        self.partition.push(self.lane_partition);
-        self.offset.push(seq.0);
-        self.epoch.push(&self.lane_epoch);
-        self.mapping.push(b"");
-        self.rows += 1;
-        Ok(())
-    }
-
-    fn finish<'e>(
-        mut self,
-        layout: &Layout,
-        events: impl Iterator<Item = &'e ChangeEvent>,
-    ) -> Result<Block> {
-        let text = match self.attrs.is_too_wide() {
-            true => Some(as_text(events.map(|event| (event, last_image(event))), text::scalars)?),
-            false => None,
-        };
-        let attrs: &dyn native::Column = text.as_ref().map_or(&self.attrs, |text| text);
-        let columns: [&dyn native::Column; 18] = [
-            &self.ts,
-            &self.event_type,
-            &self.source,
-            &self.ns_db,
-            &self.ns_coll,
-            &self.idempotency_key,
-            &self.tags,
-            attrs,
-            &self.doc_id,
-            &self.op,
-            &self.version,
-            &self.raw,
-            &self.superseded,
-            &self.topic,
-            &self.partition,
-            &self.offset,
-            &self.epoch,
-            &self.mapping,
-        ];
-        block(layout.records.clone(), table::RECORD_COLUMNS, &columns, self.rows)
-    }
-}
-
-/// The document as it was left, or as it was before it was deleted.
-fn last_image(event: &ChangeEvent) -> Option<Doc<'_>> {
-    if event.operation_type() == b"delete" { event.before() } else { event.full_document() }
-}
-
 /// A JSON column that is too wide for its own form.
 fn as_text<'e>(
     images: impl IntoIterator<Item = (&'e ChangeEvent, Option<Doc<'e>>)>,
@@ -515,156 +384,6 @@ fn as_text<'e>(
         column.push_with(image, &write).map_err(|error| malformed(event).with_source(error))?;
     }
     Ok(column)
-}
-
-/// By what a row of the current state is known.
-enum Id<'e> {
-    /// The document key.
-    Key(Doc<'e>),
-    /// The document's own `_id`.
-    Own(Value<'e>),
-}
-
-/// The rows of the current state that an event makes.
-///
-/// Mostly one. But `1` and `1.0` are equal to MongoDB, so that a replacement may put one in the place
-/// of the other, and they are texts of their own: then the old one gets a tombstone first.
-fn states(event: &ChangeEvent) -> Result<impl Iterator<Item = (Id<'_>, Option<Doc<'_>>)>> {
-    let image = event.full_document();
-    let rows = match event.document_key() {
-        None => [None, None],
-        Some(key) => match new_id(key, image) {
-            Err(error) => return Err(malformed(event).with_source(error)),
-            Ok(None) => [Some((Id::Key(key), image)), None],
-            Ok(Some(own)) => [Some((Id::Key(key), None)), Some((Id::Own(own), image))],
-        },
-    };
-    Ok(rows.into_iter().flatten())
-}
-
-/// The document's own `_id`, where its text is not that of the document key.
-fn new_id<'e>(key: Doc<'e>, image: Option<Doc<'e>>) -> Result<Option<Value<'e>>, BsonError> {
-    let mut fields = key.elements();
-    let (Some(old), None) = (fields.next().transpose()?, fields.next()) else { return Ok(None) };
-    let Some(own) = image.map(|image| image.get("_id")).transpose()?.flatten() else {
-        return Ok(None);
-    };
-    if old.key != b"_id" || old.value == own {
-        return Ok(None);
-    }
-    let (mut before, mut after) = (Vec::new(), Vec::new());
-    doc_id::write_id(&old.value, &mut before)?;
-    doc_id::write_id(&own, &mut after)?;
-    Ok((before != after).then_some(own))
-}
-
-fn idempotency_key(event: &ChangeEvent, doc_id: &[u8], out: &mut Vec<u8>) {
-    let mut number = itoa::Buffer::new();
-    out.extend_from_slice(b"mongo:");
-    out.extend_from_slice(event.db());
-    out.push(b'.');
-    out.extend_from_slice(event.coll());
-    out.push(b':');
-    out.extend_from_slice(doc_id);
-    out.push(b':');
-    out.extend_from_slice(event.operation_type());
-    out.push(b':');
-    let time = event.cluster_time();
-    out.extend_from_slice(number.format(time.seconds).as_bytes());
-    out.push(b'.');
-    out.extend_from_slice(number.format(time.increment).as_bytes());
-    if event.txn_op_index() > 0 {
-        out.push(b'.');
-        out.extend_from_slice(number.format(event.txn_op_index()).as_bytes());
-    }
-}
-
-/// The columns of a current-state table.
-#[derive(Debug)]
-struct Current {
-    id: Strings,
-    doc: JsonColumn,
-    bson: Strings,
-    hash: Numbers<u64>,
-    version: Numbers<u128>,
-    is_deleted: Numbers<u8>,
-    partition: Numbers<u32>,
-    rows: u64,
-}
-
-impl Default for Current {
-    fn default() -> Self {
-        Self {
-            id: Strings::default(),
-            doc: JsonColumn::new(Dates::DateTime64),
-            bson: Strings::default(),
-            hash: Numbers::default(),
-            version: Numbers::default(),
-            is_deleted: Numbers::default(),
-            partition: Numbers::default(),
-            rows: 0,
-        }
-    }
-}
-
-impl Current {
-    fn push(&mut self, event: &ChangeEvent, partition: u32) -> Result<()> {
-        let malformed = |error| malformed(event).with_source(error);
-        for (id, image) in states(event)? {
-            let write_id = |out: &mut _| match &id {
-                Id::Key(key) => doc_id::write(*key, out),
-                Id::Own(id) => doc_id::write_id(id, out),
-            };
-            self.id.push_with(write_id).map_err(malformed)?;
-            self.doc.begin_row();
-            match image {
-                Some(image) => {
-                    self.doc.document(image).map_err(malformed)?;
-                    self.bson.push(image.as_bytes());
-                    self.hash.push(XxHash64::oneshot(0, image.as_bytes()));
-                    self.is_deleted.push(0);
-                }
-                None => {
-                    self.bson.push(b"");
-                    self.hash.push(0);
-                    self.is_deleted.push(1);
-                }
-            }
-            self.doc.end_row();
-            self.version.push(event.version());
-            self.partition.push(partition);
-            self.rows += 1;
-        }
-        Ok(())
-    }
-
-    fn finish<'e>(
-        mut self,
-        table: TableName,
-        events: impl Iterator<Item = &'e ChangeEvent>,
-    ) -> Result<Block> {
-        let text = match self.doc.is_too_wide() {
-            true => {
-                let mut images = Vec::new();
-                for event in events {
-                    images.extend(states(event)?.map(|(_, image)| (event, image)));
-                }
-                Some(as_text(images, text::document)?)
-            }
-            false => None,
-        };
-        let doc: &dyn native::Column = text.as_ref().map_or(&self.doc, |text| text);
-        let columns: [&dyn native::Column; 7] = [
-            &self.id,
-            doc,
-            &self.bson,
-            &self.hash,
-            &self.version,
-            &self.is_deleted,
-            &self.partition,
-        ];
-        block(table, table::CURRENT_COLUMNS, &columns, self.rows)
-    }
 }
 
 fn block(
