@@ -23,8 +23,11 @@ use crate::repair::Overlap;
 use crate::reply::{Answer, Fragments, token};
 use crate::request::{Cursor, Pace, Request};
 
-/// A getMore that is not answered by now sits on a dead connection.
+/// A getMore that is not answered by now sits on a dead connection, or on a slow one: then the next
+/// gets twice as long, and asks for less.
 const SILENCE: Duration = Duration::from_secs(30);
+/// No getMore gets longer.
+const LONGEST_SILENCE: Duration = Duration::from_secs(480);
 /// What an event takes in memory besides itself, once it is encoded: its document again as bytes
 /// and as columns, and the whole event as text.
 const ENCODED_FACTOR: usize = 4;
@@ -63,8 +66,10 @@ pub(crate) struct Reader {
     /// What the next reply may come to, of the budget: as much as the last one.
     expected: usize,
     pace: Pace,
-    /// The bytes of events that came since they come one by one.
-    singly: usize,
+    /// The bytes of events that came since the pace is not full.
+    slowly: usize,
+    /// How long an answer is waited for.
+    patience: Duration,
     backoff: Backoff,
 }
 
@@ -92,7 +97,8 @@ impl Reader {
             held: Vec::new(),
             expected: FULL_REPLY * ENCODED_FACTOR,
             pace: Pace::Full,
-            singly: 0,
+            slowly: 0,
+            patience: SILENCE,
             backoff: Backoff::new(),
         }
     }
@@ -120,10 +126,10 @@ impl Reader {
                     Ok(()) => continue,
                     Err(error) => error,
                 },
-                Meaning::TooLarge if self.pace == Pace::Full => {
+                Meaning::TooLarge if self.pace != Pace::OneByOne => {
                     // So that everything before it is read, and the position lies right before it.
                     self.pace = Pace::OneByOne;
-                    self.singly = 0;
+                    self.slowly = 0;
                     continue;
                 }
                 Meaning::TooLarge => history::too_large(&self.lane, &self.at.place, &failure.error),
@@ -161,10 +167,9 @@ impl Reader {
             Some(cursor) => cursor,
             None => self.open().await?,
         };
-        let next = tokio::time::timeout(SILENCE, cursor.next()).await.map_err(|_| {
-            let what = format!("no answer to the change stream of `{}`", self.lane);
-            Error::new(ErrorKind::Unreachable, what)
-        })?;
+        let Ok(next) = tokio::time::timeout(self.patience, cursor.next()).await else {
+            return Err(self.fall_silent().into());
+        };
         let Some(batch) = next else {
             self.close();
             return Ok(None);
@@ -205,8 +210,8 @@ impl Reader {
     fn take(&mut self, answer: Answer) -> Result<Reply> {
         let quiet = answer.events.is_empty();
         let mut events = Vec::with_capacity(answer.events.len());
-        if self.pace == Pace::OneByOne {
-            self.singly += answer.events.iter().map(Bytes::len).sum::<usize>();
+        if self.pace != Pace::Full {
+            self.slowly += answer.events.iter().map(Bytes::len).sum::<usize>();
         }
         for bytes in answer.events {
             let Some(bytes) = self.fragments.take(bytes)? else { continue };
@@ -232,7 +237,7 @@ impl Reader {
             false => std::mem::take(&mut self.held),
         };
         // The reply that failed would not have held more: what was too large is passed.
-        if self.singly > FULL_REPLY && !self.fragments.are_pending() {
+        if self.slowly > FULL_REPLY && !self.fragments.are_pending() {
             self.at_full_pace();
         }
         Ok(Reply { events, after: self.at.clone(), shares })
@@ -240,9 +245,10 @@ impl Reader {
 
     /// Nothing came: the stream is where the server has looked up to.
     fn be_quiet(&mut self, post_batch_token: Option<bson::RawDocumentBuf>) -> Result<()> {
-        if self.pace == Pace::OneByOne {
+        if self.pace != Pace::Full {
             self.at_full_pace();
         }
+        self.patience = SILENCE;
         let Some(token) = post_batch_token else { return Ok(()) };
         if let Some(overlap) = &self.overlap {
             // Only past the overlap is it sure that what comes is new.
@@ -258,8 +264,20 @@ impl Reader {
 
     fn at_full_pace(&mut self) {
         self.pace = Pace::Full;
-        self.singly = 0;
+        self.slowly = 0;
         self.close();
+    }
+
+    /// No answer came in time.
+    fn fall_silent(&mut self) -> Error {
+        if self.pace == Pace::Full {
+            self.pace = Pace::Few;
+            self.slowly = 0;
+        }
+        let waited = self.patience.as_secs();
+        self.patience = (self.patience * 2).min(LONGEST_SILENCE);
+        let what = format!("no answer to the change stream of `{}` for {waited} s", self.lane);
+        Error::new(ErrorKind::Unreachable, what)
     }
 
     fn move_to(&mut self, place: Place) {
@@ -294,7 +312,7 @@ impl Reader {
             open(&self.server, &request, &start, self.pace, self.opening).await.map_err(failed)?;
         let mut fragments = Fragments::default();
         loop {
-            let next = tokio::time::timeout(SILENCE, cursor.next()).await.map_err(|_| {
+            let next = tokio::time::timeout(self.patience, cursor.next()).await.map_err(|_| {
                 let what = format!("no answer to the change stream of `{}`", self.lane);
                 Error::new(ErrorKind::Unreachable, what)
             })?;
@@ -382,5 +400,23 @@ mod tests {
         reader.pace = Pace::OneByOne;
         reader.take(Answer { events: Vec::new(), post_batch_token: None }).unwrap();
         assert_eq!(reader.pace, Pace::Full);
+    }
+
+    #[tokio::test]
+    async fn a_slow_line_gets_more_time_and_smaller_answers_until_it_is_caught_up() {
+        let mut reader = reader().await;
+        let error = reader.fall_silent();
+        assert!(error.to_string().ends_with("for 30 s"), "{error}");
+        assert_eq!((reader.pace, reader.patience), (Pace::Few, 2 * SILENCE));
+        for _ in 0..3 {
+            reader.take(inserted(6_000_000)).unwrap();
+        }
+        assert_eq!((reader.pace, reader.patience), (Pace::Full, 2 * SILENCE));
+        for _ in 0..9 {
+            reader.fall_silent();
+        }
+        assert_eq!(reader.patience, LONGEST_SILENCE);
+        reader.take(Answer { events: Vec::new(), post_batch_token: None }).unwrap();
+        assert_eq!((reader.pace, reader.patience), (Pace::Full, SILENCE));
     }
 }

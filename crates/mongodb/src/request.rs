@@ -59,11 +59,16 @@ impl Cursor {
     }
 }
 
+/// As many as in the first answer of any cursor.
+const FEW: u32 = 100;
+
 /// How many events the server may put into one answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
     /// As many as it likes.
     Full,
+    /// Few: over a slow line a full answer takes longer than a dead connection is waited for.
+    Few,
     /// One: what comes before a place that cannot be passed is read up to there.
     OneByOne,
 }
@@ -105,6 +110,7 @@ impl Request {
         let pipeline = self.pipeline(place, server.splits)?;
         let batch_size = match pace {
             Pace::Full => None,
+            Pace::Few => Some(FEW),
             Pace::OneByOne => Some(1),
         };
         let options = AggregateOptions::builder().max_await_time(MAX_AWAIT).batch_size(batch_size);
