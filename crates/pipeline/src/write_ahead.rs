@@ -131,8 +131,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         };
         let wait = i64::try_from(self.insert_deadline.as_millis()).unwrap_or(i64::MAX);
         let deadline = Millis(intent.declared_at.0.saturating_add(wait));
-        let guard = self.guards.get(lane).and_then(|guard| guard.foreign);
-        let stale = guard.is_some_and(|greatest| intent.range.first <= greatest);
+        let stale = self.is_stale(lane, intent.range.first);
         let renumbered = stale || self.lanes.get(lane).is_some_and(|at| at.renumbered);
         Ok(Declared { lane, epoch, intent, deadline, renumbered })
     }
@@ -203,9 +202,13 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
 
     /// Whether rows of a part may have come in Ranges of other bounds.
     fn may_be_foreign(&self, part: &Part<T::Body>) -> bool {
-        let first = part.range.map(|range| range.first);
-        let foreign = self.guards.get(&part.lane).and_then(|guard| guard.foreign);
-        foreign.is_some_and(|until| first.is_some_and(|first| first <= until))
+        part.range.is_some_and(|range| self.is_stale(&part.lane, range.first))
+    }
+
+    /// Whether a lane's checkpoint was older than the table, and still is at this event.
+    fn is_stale(&self, lane: &LaneId, seq: Seq) -> bool {
+        let greatest = self.guards.get(lane).and_then(|guard| guard.foreign);
+        greatest.is_some_and(|greatest| seq <= greatest)
     }
 
     /// Finds out how far an earlier life may have come: further than its checkpoint says, when that
