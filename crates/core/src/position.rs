@@ -27,6 +27,11 @@ impl LaneId {
         Self { topic: entry.into(), partition: None }
     }
 
+    /// The lane of a topic's partition.
+    pub fn partition_of(topic: &str, partition: u32) -> Self {
+        Self { topic: topic.into(), partition: Some(partition) }
+    }
+
     /// The `_topic` column: the topic, or the configured entry of a stream.
     pub fn topic(&self) -> &str {
         &self.topic
