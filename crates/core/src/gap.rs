@@ -45,6 +45,12 @@ pub enum GapReason {
     HistoryLost,
     /// Views on the event table may lack or repeat rows of the events; the table itself is right.
     ViewsUnsure,
+    /// Records of a topic were gone before they were read: retention, or a lost log.
+    RecordsGone,
+    /// A topic lost records that it had acknowledged.
+    RecordsLost,
+    /// A topic was deleted, with what nobody had read yet.
+    TopicDeleted,
 }
 
 impl GapReason {
@@ -53,6 +59,9 @@ impl GapReason {
         match self {
             Self::HistoryLost => "history_lost",
             Self::ViewsUnsure => "views_unsure",
+            Self::RecordsGone => "records_gone",
+            Self::RecordsLost => "records_lost",
+            Self::TopicDeleted => "topic_deleted",
         }
     }
 }

@@ -223,9 +223,11 @@ impl Source for Streams {
         // The events that came first wait no longer than that: the clock runs from the call.
         let called = tokio::time::Instant::now();
         let mut busy = 0;
-        while let Ok(heard) =
-            tokio::time::timeout_at(called + patience(limits.max_wait, busy), self.hear()).await
-        {
+        loop {
+            let wait = if busy == 0 { limits.idle() } else { patience(limits.max_wait, busy) };
+            let Ok(heard) = tokio::time::timeout_at(called + wait, self.hear()).await else {
+                break;
+            };
             let (index, reply) = match heard {
                 Ok(heard) => heard,
                 Err(error) => {
@@ -263,7 +265,7 @@ impl Source for Streams {
         Ok(Read::Batch(Batch { parts: parts.into_iter().flatten().collect() }))
     }
 
-    fn seek(&mut self, lane: &LaneId, epoch: Epoch, position: &Position) -> Result<()> {
+    async fn seek(&mut self, lane: &LaneId, epoch: Epoch, position: &Position) -> Result<()> {
         let index = self.lane(lane)?;
         let lane = &mut self.lanes[index];
         lane.epoch = epoch;

@@ -26,6 +26,13 @@ pub const REJECTED: &str = "rejected";
 /// A pending Range is complete; its lane has not moved.
 pub const RECOVERED: &str = "recovered";
 
+/// The records of a transaction are sent; its checkpoints are not.
+pub const SENT: &str = "sent";
+/// All of a transaction is acknowledged; it is not committed.
+pub const COMMITTING: &str = "committing";
+/// A transaction is committed; nobody has been told.
+pub const COMMITTED: &str = "committed";
+
 /// Those that a life without a pending Range passes.
 pub const OF_WORK: [&str; 5] =
     [BEGINNING, DECLARED, WRITTEN, CHECKPOINT_WRITTEN, CHECKPOINT_PLACED];

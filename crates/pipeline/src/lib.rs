@@ -15,6 +15,7 @@ pub mod budget;
 pub mod clock;
 pub mod failpoint;
 pub mod part;
+pub mod recall;
 pub mod retry;
 pub mod state_folder;
 pub mod vitals;

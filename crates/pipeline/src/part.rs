@@ -7,6 +7,7 @@ use tailwater_core::gap::Gap;
 use tailwater_core::position::{Checkpoint, Epoch, LaneId, Position, SeqRange};
 
 use crate::budget::Share;
+use crate::recall::{Recall, Release};
 
 /// What one lane contributes to a batch.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub struct Batch<B> {
 pub enum Read<B> {
     /// These lanes are ours from now on.
     Assigned(Vec<LaneId>),
+    /// These lanes go to somebody else, who waits until they are let go.
+    Revoked(Vec<LaneId>, Release),
     /// The next events.
     Batch(Batch<B>),
 }
@@ -66,6 +69,16 @@ pub const DEFAULT_MAX_ROWS: usize = 100_000;
 pub const DEFAULT_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Four inserts a second and table: merges keep up, and a row is visible within half a second.
 pub const DEFAULT_MAX_WAIT: Duration = Duration::from_millis(250);
+
+/// A source that has nothing to say says so this often.
+const IDLE: Duration = Duration::from_millis(250);
+
+impl BatchLimits {
+    /// How long to wait for a first event. What comes later than `max_wait` waits for no others.
+    pub fn idle(&self) -> Duration {
+        self.max_wait.max(IDLE)
+    }
+}
 
 impl Default for BatchLimits {
     fn default() -> Self {
@@ -93,7 +106,26 @@ pub trait Source: Send {
     ) -> impl Future<Output = Result<Read<Self::Body>>> + Send;
 
     /// Goes on with `lane` from `position`.
-    fn seek(&mut self, lane: &LaneId, epoch: Epoch, position: &Position) -> Result<()>;
+    fn seek(
+        &mut self,
+        lane: &LaneId,
+        epoch: Epoch,
+        position: &Position,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Forgets lanes that were revoked.
+    fn release(&mut self, _lanes: &[LaneId]) {}
+
+    /// Tells when a revoked lane has been waited for too long.
+    fn recall(&self) -> Recall {
+        Recall::never()
+    }
+
+    /// What is known by now to be missing for good, each thing once. The source goes on behind it
+    /// once it is written down.
+    fn take_gaps(&mut self) -> Vec<Gap> {
+        Vec::new()
+    }
 
     /// Reads exactly `range` of a lane that was just sought to its start.
     fn read_exactly(
@@ -133,6 +165,9 @@ pub trait Delivery: Send {
     /// # Delivery
     /// On return no crash can lose or repeat the batch. Progress never moves before that.
     fn deliver(&mut self, batch: Batch<Self::Body>) -> impl Future<Output = Result<()>> + Send;
+
+    /// Lets go of lanes that were revoked: nothing of them is written or saved from here on.
+    fn release(&mut self, lanes: &[LaneId]);
 
     /// Writes down what is missing for good.
     fn record_gap(&mut self, gap: &Gap) -> impl Future<Output = Result<()>> + Send;

@@ -7,7 +7,11 @@
 //! ```
 //!
 //! The loop never moves a position: only a delivery does, after its write is durable.
+//!
+//! A lane that is revoked is let go once its delivery has ended. Where that takes too long, whatever
+//! the loop does is dropped, and the lanes that stay are started anew: a crash in small.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tailwater_core::position::LaneId;
@@ -64,8 +68,24 @@ where
     T: Transform<In = S::Body>,
     D: Delivery<Body = T::Out>,
 {
+    let recall = source.recall();
     let mut ready: Option<Batch<T::Out>> = None;
+    let mut lanes = Lanes::default();
     loop {
+        // What is wanted back goes first: only a read brings the word.
+        if let Some(lane) = lanes.to_start().filter(|_| !recall.is_wanted()) {
+            tokio::select! {
+                biased;
+                started = start(&lane, &mut source, &transform, delivery) => {
+                    started?;
+                    lanes.started(&lane);
+                }
+                () = recall.overdue() => {}
+                () = stop.cancelled() => break,
+            }
+            continue;
+        }
+        let mut said = None;
         let deliver = async {
             match ready.take() {
                 Some(batch) => delivery.deliver(batch).await,
@@ -73,35 +93,85 @@ where
             }
         };
         let read = async {
-            let read = tokio::select! {
+            tokio::select! {
                 biased;
-                () = stop.cancelled() => return Ok(None),
-                read = source.read(&limits) => read?,
-            };
-            match read {
-                Read::Assigned(lanes) => Ok(Some(Read::Assigned(lanes))),
-                Read::Batch(batch) => {
-                    let mut parts = Vec::with_capacity(batch.parts.len());
-                    for part in batch.parts {
-                        parts.push(apply(&transform, part).await?);
-                    }
-                    Ok(Some(Read::Batch(Batch { parts })))
+                () = stop.cancelled() => Ok(()),
+                read = source.read(&limits) => {
+                    said = Some(read?);
+                    Ok(())
                 }
             }
         };
-        let (delivered, read) = tokio::join!(deliver, read);
-        delivered?;
-        match read? {
+        let finished = tokio::select! {
+            biased;
+            (delivered, read) = async { tokio::join!(deliver, read) } => {
+                delivered?;
+                read?;
+                true
+            }
+            () = recall.overdue() => false,
+        };
+        if !finished {
+            // Whatever was under way is dropped, as by a crash, and finished as after one.
+            warn!("lanes are wanted back: what is under way is left to their next owner");
+            lanes.start_again();
+        }
+        for gap in source.take_gaps() {
+            delivery.record_gap(&gap).await?;
+        }
+        match said {
+            None if !finished => {}
             None => break,
-            Some(Read::Batch(batch)) => ready = Some(batch),
-            Some(Read::Assigned(lanes)) => {
-                for lane in lanes {
-                    start(&lane, &mut source, &transform, delivery).await?;
+            Some(Read::Batch(_)) if !finished => {}
+            Some(Read::Batch(batch)) => {
+                let mut parts = Vec::with_capacity(batch.parts.len());
+                for part in batch.parts {
+                    parts.push(apply(&transform, part).await?);
                 }
+                ready = Some(Batch { parts });
+            }
+            Some(Read::Assigned(assigned)) => lanes.assign(assigned),
+            Some(Read::Revoked(revoked, release)) => {
+                tokio::select! {
+                    biased;
+                    settled = delivery.settle() => settled?,
+                    () = recall.overdue() => {}
+                }
+                delivery.release(&revoked);
+                source.release(&revoked);
+                lanes.revoke(&revoked);
+                info!(lanes = revoked.len(), "lanes let go");
+                release.done();
             }
         }
     }
     delivery.settle().await
+}
+
+/// The lanes of a worker, and which of them have still to be brought to where they go on.
+#[derive(Debug, Default)]
+struct Lanes(BTreeMap<LaneId, bool>);
+
+impl Lanes {
+    fn to_start(&self) -> Option<LaneId> {
+        self.0.iter().find(|(_, started)| !**started).map(|(lane, _)| lane.clone())
+    }
+
+    fn started(&mut self, lane: &LaneId) {
+        self.0.insert(lane.clone(), true);
+    }
+
+    fn assign(&mut self, lanes: Vec<LaneId>) {
+        self.0.extend(lanes.into_iter().map(|lane| (lane, false)));
+    }
+
+    fn revoke(&mut self, lanes: &[LaneId]) {
+        self.0.retain(|lane, _| !lanes.contains(lane));
+    }
+
+    fn start_again(&mut self) {
+        self.0.values_mut().for_each(|started| *started = false);
+    }
 }
 
 /// Brings one lane to where it goes on, and finishes what was pending.
@@ -118,9 +188,15 @@ where
 {
     let checkpoint = delivery.claim(lane).await?;
     info!(stream = %lane, seq = %checkpoint.next.seq, pending = checkpoint.pending.is_some(), "stream goes on");
-    source.seek(lane, checkpoint.epoch, &checkpoint.next)?;
-    if let Some(intent) = checkpoint.pending {
-        let part = source.read_exactly(lane, intent.range).await?;
+    source.seek(lane, checkpoint.epoch, &checkpoint.next).await?;
+    let part = match checkpoint.pending {
+        Some(intent) => Some(source.read_exactly(lane, intent.range).await?),
+        None => None,
+    };
+    for gap in source.take_gaps() {
+        delivery.record_gap(&gap).await?;
+    }
+    if let Some(part) = part {
         delivery.recover(apply(transform, part).await?).await?;
     }
     Ok(())

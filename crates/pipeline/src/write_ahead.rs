@@ -18,10 +18,11 @@
 mod finish;
 mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use tailwater_core::gap::Gap;
 use tailwater_core::position::{Checkpoint, Epoch, Intent, LaneId, Millis, Position, Seq};
@@ -41,7 +42,16 @@ use crate::vitals::Vitals;
 /// Keeps checkpoints.
 pub trait CheckpointStore: Send + Sync {
     /// The checkpoint of a lane, as it was last saved.
-    fn load(&self, lane: &LaneId) -> Option<&Checkpoint>;
+    fn load(&mut self, lane: &LaneId) -> impl Future<Output = Result<Option<Checkpoint>>> + Send;
+
+    /// A lane that was never saved and may begin by itself: the life of its numbering, and the first
+    /// event that can still be read. `None`: such a lane is a mistake.
+    fn begin(
+        &mut self,
+        _lane: &LaneId,
+    ) -> impl Future<Output = Result<Option<(Epoch, Seq)>>> + Send {
+        std::future::ready(Ok(None))
+    }
 
     /// Saves the checkpoints of some lanes. Durable on return.
     fn save(
@@ -83,8 +93,8 @@ pub struct WriteAhead<C, T> {
     guards: BTreeMap<LaneId, Guard>,
     /// Until when unanswered requests may arrive.
     arrivals: Mutex<BTreeMap<LaneId, Instant>>,
-    /// Some lane's `next` is further than what is saved.
-    unsaved: bool,
+    /// The lanes whose checkpoint is further than what is saved.
+    unsaved: BTreeSet<LaneId>,
 }
 
 impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
@@ -99,7 +109,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             lanes: BTreeMap::new(),
             guards: BTreeMap::new(),
             arrivals: Mutex::default(),
-            unsaved: false,
+            unsaved: BTreeSet::new(),
         }
     }
 
@@ -109,18 +119,26 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         Self { max_rejected, ..self }
     }
 
-    /// Saves every lane as it is in memory.
+    /// Saves the lanes that have changed.
     async fn save(&mut self) -> Result<()> {
-        let all = self.lanes.iter().map(|(lane, checkpoint)| (lane.clone(), checkpoint.clone()));
-        self.store.save(all.collect()).await?;
-        self.unsaved = false;
+        let changed = self.unsaved.iter();
+        let changes =
+            changed.filter_map(|lane| Some((lane.clone(), self.lanes.get(lane)?.clone())));
+        self.store.save(changes.collect()).await?;
+        self.unsaved.clear();
         Ok(())
     }
 
+    /// A lane's checkpoint, to be changed and then saved.
     fn checkpoint(&mut self, lane: &LaneId) -> Result<&mut Checkpoint> {
-        self.lanes
+        let checkpoint = self
+            .lanes
             .get_mut(lane)
-            .ok_or_else(|| Error::new(ErrorKind::Bug, format!("`{lane}` was never claimed")))
+            .ok_or_else(|| Error::new(ErrorKind::Bug, format!("`{lane}` was never claimed")))?;
+        if !self.unsaved.contains(lane) {
+            self.unsaved.insert(lane.clone());
+        }
+        Ok(checkpoint)
     }
 
     fn declared<'a>(&'a self, lane: &'a LaneId) -> Result<Declared<'a>> {
@@ -169,7 +187,6 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             vitals.delivered(lane, intent.range.count(), intent.plan.ts_max);
         }
         checkpoint.next = next;
-        self.unsaved = true;
         Ok(())
     }
 
@@ -234,6 +251,20 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         Ok(())
     }
 
+    /// The checkpoint of a lane that has none. Where it has rows, its checkpoint was lost: the first
+    /// event that can still be read is where to begin to compare.
+    async fn begin(&mut self, lane: &LaneId) -> Result<Checkpoint> {
+        let Some((epoch, earliest)) = self.store.begin(lane).await? else {
+            return Err(Error::new(ErrorKind::Bug, format!("`{lane}` was never begun")));
+        };
+        let target = &self.target;
+        let ask = move || target.greatest(lane, epoch, Seq::ZERO);
+        let greatest = retry::patiently(retry::FOR_EVER, ask).await?;
+        let seq = greatest.map_or(Seq::ZERO, |greatest| earliest.min(greatest.plus(1)));
+        let next = Position { seq, cursor: Bytes::new() };
+        Ok(Checkpoint { epoch, next, pending: None, renumbered: false })
+    }
+
     fn report(&self, part: &Part<T::Body>, error: &Error) {
         self.vitals.delivery_failed(&part.lane);
         warn!(stream = %part.lane, error = %Chain(error), "write failed, reading back");
@@ -248,8 +279,10 @@ where
     type Body = T::Body;
 
     async fn claim(&mut self, lane: &LaneId) -> Result<Checkpoint> {
-        let Some(checkpoint) = self.store.load(lane).cloned() else {
-            return Err(Error::new(ErrorKind::Bug, format!("`{lane}` was never begun")));
+        self.release(std::slice::from_ref(lane));
+        let checkpoint = match self.store.load(lane).await? {
+            Some(checkpoint) => checkpoint,
+            None => self.begin(lane).await?,
         };
         if checkpoint.next.seq == Seq::ZERO && checkpoint.pending.is_none() {
             let (target, epoch) = (&self.target, checkpoint.epoch);
@@ -315,7 +348,15 @@ where
     }
 
     async fn settle(&mut self) -> Result<()> {
-        if self.unsaved { self.save().await } else { Ok(()) }
+        if self.unsaved.is_empty() { Ok(()) } else { self.save().await }
+    }
+
+    fn release(&mut self, lanes: &[LaneId]) {
+        for lane in lanes {
+            self.lanes.remove(lane);
+            self.guards.remove(lane);
+            self.unsaved.remove(lane);
+        }
     }
 }
 
@@ -329,12 +370,11 @@ pub async fn begin_missing(
     position: &Position,
 ) -> Result<()> {
     let mut begun = Vec::new();
-    for lane in lanes.into_iter().filter(|lane| store.load(lane).is_none()) {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).map_err(|error| {
-            Error::new(ErrorKind::Storage, "the system gives no random numbers").with_source(error)
-        })?;
-        let epoch = Epoch::new(bytes);
+    for lane in lanes {
+        if store.load(&lane).await?.is_some() {
+            continue;
+        }
+        let epoch = new_epoch()?;
         info!(stream = %lane, %epoch, "stream begins");
         begun.push((
             lane,
@@ -343,6 +383,18 @@ pub async fn begin_missing(
     }
     failpoint::reach(failpoint::BEGINNING);
     store.save(begun).await
+}
+
+/// A life of a lane's numbering that nobody had before.
+///
+/// # Errors
+/// `Storage` when the system gives no random numbers.
+pub fn new_epoch() -> Result<Epoch> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Error::new(ErrorKind::Storage, "the system gives no random numbers").with_source(error)
+    })?;
+    Ok(Epoch::new(bytes))
 }
 
 /// An error with its causes, for a log line.

@@ -193,7 +193,7 @@ impl Source for Events {
         Ok(Read::Batch(Batch { parts: vec![self.part(count)] }))
     }
 
-    fn seek(&mut self, _lane: &LaneId, _epoch: Epoch, position: &Position) -> Result<()> {
+    async fn seek(&mut self, _lane: &LaneId, _epoch: Epoch, position: &Position) -> Result<()> {
         self.seq = position.seq;
         self.next = u64::from_be_bytes(position.cursor[..].try_into().unwrap());
         Ok(())
@@ -395,8 +395,8 @@ impl Target for Server {
 struct Store(Shared, Option<Checkpoint>);
 
 impl CheckpointStore for Store {
-    fn load(&self, _lane: &LaneId) -> Option<&Checkpoint> {
-        self.1.as_ref()
+    async fn load(&mut self, _lane: &LaneId) -> Result<Option<Checkpoint>> {
+        Ok(self.1.clone())
     }
 
     async fn save(&mut self, changes: Vec<(LaneId, Checkpoint)>) -> Result<()> {

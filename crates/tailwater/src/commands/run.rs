@@ -24,9 +24,7 @@ use tailwater_pipeline::retry;
 use tailwater_pipeline::state_folder::StateFolder;
 use tailwater_pipeline::vitals::Vitals;
 use tailwater_pipeline::worker;
-use tailwater_pipeline::write_ahead::{
-    self, CheckpointStore as _, DEFAULT_INSERT_DEADLINE, WriteAhead,
-};
+use tailwater_pipeline::write_ahead::{self, DEFAULT_INSERT_DEADLINE, WriteAhead};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -158,7 +156,7 @@ impl Run {
             // Before anything slow: what changes from here on is ours.
             let lanes: Vec<LaneId> =
                 scopes.iter().map(|scope| LaneId::stream(&scope.entry())).collect();
-            if lanes.iter().any(|lane| folder.load(lane).is_none()) {
+            if lanes.iter().any(|lane| folder.checkpoint(lane).is_none()) {
                 let origin = server.origin(self.start).await?;
                 write_ahead::begin_missing(&mut folder, lanes, &origin).await?;
             }
