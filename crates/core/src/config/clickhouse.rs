@@ -60,6 +60,8 @@ pub struct TableNames {
     pub records: TableName,
     /// The current-state tables; `None`: there are none.
     pub current: Option<CurrentNames>,
+    /// The table of whole change events; `None`: there is none.
+    pub raw_cdc: Option<TableName>,
 }
 
 /// The event table, by default.
@@ -88,6 +90,7 @@ impl ClickHouse {
             tables: TableNames {
                 records: TableName::new(DEFAULT_RECORDS),
                 current: Some(CurrentNames::default()),
+                raw_cdc: None,
             },
             ttl_days: None,
             batch: Batch::default(),
@@ -254,6 +257,7 @@ fn read_tables(
     let mut names = TableNames {
         records: TableName::new(DEFAULT_RECORDS),
         current: Some(CurrentNames::default()),
+        raw_cdc: None,
     };
     let mut at_tables = section.place.clone();
     let mut sound = true;

@@ -9,7 +9,10 @@
 
 mod clickhouse;
 mod endpoint;
+mod kafka;
 mod mongodb;
+mod normalizer;
+mod parts;
 pub(crate) mod problem;
 pub(crate) mod section;
 pub(crate) mod tree;
@@ -23,7 +26,14 @@ use secrecy::SecretString;
 
 pub use self::clickhouse::{Batch, ClickHouse, DEFAULT_LISTEN, TableNames, Target};
 pub use self::endpoint::Endpoint;
+pub use self::kafka::{
+    Compat, DEFAULT_DEAD_LETTER, DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_NORMALIZED, DEFAULT_PARTITIONS,
+    DEFAULT_REPLICATION_FACTOR, DEFAULT_RETENTION, Kafka, OAuthBearer, PasswordMechanism, Publish,
+    Sasl, SecurityProtocol, Tls, Topics,
+};
 pub use self::mongodb::MongoDb;
+pub use self::normalizer::{Normalizer, Output};
+pub use self::parts::Parts;
 use self::section::{At, Reader, Section};
 use self::tree::Place;
 use crate::scope::Scope;
@@ -36,9 +46,13 @@ pub struct Config {
     /// Its name, the prefix of its tokens.
     pub pipeline: String,
     /// What it reads.
-    pub mongodb: MongoDb,
+    pub mongodb: Option<MongoDb>,
+    /// What is in the middle; `None`: direct mode.
+    pub kafka: Option<Kafka>,
+    /// What becomes of events on their way; `None`: they stay as they are.
+    pub normalizer: Option<Normalizer>,
     /// Where its rows go.
-    pub clickhouse: ClickHouse,
+    pub clickhouse: Option<ClickHouse>,
     /// The folder of its checkpoints.
     pub state: PathBuf,
     /// Where it serves `/metrics` and `/health`.
@@ -134,8 +148,10 @@ impl Config {
             given.target.map_or(Target::Embedded { listen, password: None }, Target::Server);
         Ok(Self {
             pipeline: DEFAULT_PIPELINE.to_owned(),
-            mongodb,
-            clickhouse: ClickHouse::at(target),
+            mongodb: Some(mongodb),
+            kafka: None,
+            normalizer: None,
+            clickhouse: Some(ClickHouse::at(target)),
             state: given.state.unwrap_or_else(|| DEFAULT_STATE.into()),
             http: given.http,
             limits: Limits::default(),
@@ -257,8 +273,10 @@ fn read(mut root: Section<'_>, given: &Given, reader: &Reader<'_>) -> Option<Con
     root.end();
     Some(Config {
         pipeline: pipeline.map_or(DEFAULT_PIPELINE.to_owned(), |at| at.value),
-        mongodb: source.mongodb?,
-        clickhouse: target.clickhouse?,
+        mongodb: Some(source.mongodb?),
+        kafka: None,
+        normalizer: None,
+        clickhouse: Some(target.clickhouse?),
         state: given.state.clone().or(state).unwrap_or_else(|| DEFAULT_STATE.into()),
         http: given.http.or(listen.map(|at| at.value)),
         limits,

@@ -86,16 +86,19 @@ fn a_minimal_file_has_the_defaults() {
     });
     assert_eq!(format!("{config:?}"), format!("{:?}", of_flags.unwrap()));
     assert!(
-        matches!(config.clickhouse.target, Target::Embedded { listen, .. } if listen == DEFAULT_LISTEN)
+        matches!(config.clickhouse.as_ref().unwrap().target, Target::Embedded { listen, .. } if listen == DEFAULT_LISTEN)
     );
-    assert!(config.mongodb.watch.operations.is_none());
-    let table = config.clickhouse.tables.current.unwrap().table("a", "b");
+    assert!(config.mongodb.unwrap().watch.operations.is_none());
+    let table = config.clickhouse.unwrap().tables.current.unwrap().table("a", "b");
     assert_eq!(table.as_str(), "a__b");
 }
 
 #[test]
 fn every_key_arrives() {
-    let Config { pipeline, mongodb, clickhouse, state, http, limits } = read(WHOLE).unwrap();
+    let Config { pipeline, mongodb, kafka, normalizer, clickhouse, state, http, limits } =
+        read(WHOLE).unwrap();
+    let (mongodb, clickhouse) = (mongodb.unwrap(), clickhouse.unwrap());
+    assert!(kafka.is_none() && normalizer.is_none());
     assert_eq!(pipeline, "ingest");
     assert_eq!(mongodb.uri.expose_secret(), "mongodb://me:hunter2@db:27017");
     assert_eq!(mongodb.scopes.len(), 2);
@@ -137,16 +140,17 @@ fn flags_stand_above_the_file_and_fill_it_up() {
     for text in ["version: 1\n", WHOLE] {
         let text = text.replace("exclude_fields", "#").replace("now_", "");
         let config = read_with(&text, &given).unwrap();
-        assert_eq!(config.mongodb.uri.expose_secret(), "mongodb://other");
-        assert_eq!(config.mongodb.scopes, [Scope::Deployment]);
-        assert!(matches!(config.clickhouse.target, Target::Server(e) if e.database == "x"));
+        let (mongodb, clickhouse) = (config.mongodb.unwrap(), config.clickhouse.unwrap());
+        assert_eq!(mongodb.uri.expose_secret(), "mongodb://other");
+        assert_eq!(mongodb.scopes, [Scope::Deployment]);
+        assert!(matches!(clickhouse.target, Target::Server(e) if e.database == "x"));
         assert_eq!(config.state.to_str(), Some("/other"));
         assert_eq!(config.http.unwrap().port(), 1);
     }
     let listen = Given { listen: Some("127.0.0.1:2".parse().unwrap()), ..Given::default() };
     let config = read_with(MINIMAL, &listen).unwrap();
     assert!(
-        matches!(config.clickhouse.target, Target::Embedded { listen, .. } if listen.port() == 2)
+        matches!(config.clickhouse.unwrap().target, Target::Embedded { listen, .. } if listen.port() == 2)
     );
     assert!(read_with(WHOLE, &listen).unwrap_err().contains("`--listen`"));
 }
@@ -156,7 +160,7 @@ fn no_current_state_lets_operations_be_without_deletes() {
     let text = MINIMAL
         .replace("collections:", "full_document: default, operations: [insert], collections:")
         .replace("embedded: true", "embedded: true, tables: { current: null }");
-    assert!(read(&text).unwrap().clickhouse.tables.current.is_none());
+    assert!(read(&text).unwrap().clickhouse.unwrap().tables.current.is_none());
 }
 
 /// A file with one line more, or with a piece replaced.
