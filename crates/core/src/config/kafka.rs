@@ -1,11 +1,21 @@
 //! The section `kafka`: how to reach it, what the source writes into it, and its topics.
 
+mod connector;
+mod msk;
+mod properties;
+mod read;
+mod security;
+mod servers;
+mod topics;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
+pub use self::properties::Client;
+pub(super) use self::read::{Around, Lies, read};
 use crate::connector::{Messages, TopicSettings};
 use crate::message::Format;
 use crate::topics::TopicNaming;

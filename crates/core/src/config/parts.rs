@@ -1,6 +1,7 @@
 //! Parts: which parts of Tailwater a config names, and what each of them needs.
 
 use super::{ClickHouse, Config, Kafka, MongoDb, Normalizer, Output};
+use crate::scope::Scope;
 use crate::{Error, ErrorKind, Result};
 
 /// The parts that run side by side where there is a Kafka; in direct mode the source and the sink
@@ -15,7 +16,28 @@ pub struct Parts {
     pub sink: bool,
 }
 
+/// What there is to read of Kafka.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// The topics of collections: names, and regexes that begin with `^`.
+    pub topics: Vec<String>,
+    /// The collections whose events count, since regexes may match topics of others too; `None`: all
+    /// that is in the topics.
+    pub scopes: Option<Vec<Scope>>,
+}
+
 impl Config {
+    /// The topics of collections to read, those that are named or those that the source writes;
+    /// `None` where there is no Kafka, or no such topic.
+    pub fn reading(&self) -> Option<Reading> {
+        let topics = &self.kafka.as_ref()?.topics;
+        if let Some(read) = &topics.read {
+            return Some(Reading { topics: read.clone(), scopes: None });
+        }
+        let scopes = &self.mongodb.as_ref()?.scopes;
+        Some(Reading { topics: topics.raw.subscription(scopes), scopes: Some(scopes.clone()) })
+    }
+
     /// The parts that it names.
     pub fn parts(&self) -> Parts {
         let to_topic = |normalizer: &Normalizer| normalizer.output == Output::Topic;

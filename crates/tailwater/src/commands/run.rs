@@ -119,6 +119,7 @@ impl Run {
             listen: self.listen,
             state: self.state.clone(),
             http: self.http,
+            parts: None,
         };
         match config_file::find(file, self.source.is_some()) {
             Some(file) => Ok(config_file::read(&file, &given)?),
