@@ -27,6 +27,7 @@ pub mod scope;
 pub mod sql;
 pub mod table;
 pub mod token;
+pub mod topics;
 pub mod watch;
 
 pub use error::{Action, Error, ErrorKind, Result};

@@ -7,9 +7,10 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::endpoint::{DEFAULT_DATABASE, DEFAULT_USER, Endpoint};
+use super::kafka::Lies;
 use super::section::{At, Reader, Section};
 use super::tree::Value;
-use super::{Given, Place, mongodb};
+use super::{Given, Place};
 use crate::names::CurrentNames;
 use crate::scope::{Scope, is_pattern};
 use crate::table::TableName;
@@ -60,10 +61,22 @@ pub struct TableNames {
     pub records: TableName,
     /// The current-state tables; `None`: there are none.
     pub current: Option<CurrentNames>,
+    /// The table of whole change events; `None`: there is none.
+    pub raw_cdc: Option<TableName>,
 }
 
 /// The event table, by default.
 pub(super) const DEFAULT_RECORDS: &str = "record_raw";
+
+impl Default for TableNames {
+    fn default() -> Self {
+        Self {
+            records: TableName::new(DEFAULT_RECORDS),
+            current: Some(CurrentNames::default()),
+            raw_cdc: None,
+        }
+    }
+}
 
 /// When a batch closes, where that is configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -85,10 +98,7 @@ impl ClickHouse {
             insert_deadline: None,
             max_rejected_percent: None,
             max_rejected_rows: None,
-            tables: TableNames {
-                records: TableName::new(DEFAULT_RECORDS),
-                current: Some(CurrentNames::default()),
-            },
+            tables: TableNames::default(),
             ttl_days: None,
             batch: Batch::default(),
         }
@@ -101,14 +111,26 @@ pub(super) struct Read {
     pub(super) max_bytes: Option<At<u64>>,
 }
 
+/// What other sections say that the tables depend on.
+#[derive(Default)]
+pub(super) struct Around<'a> {
+    /// What is watched, where that is said and sound.
+    pub(super) scopes: Option<&'a [Scope]>,
+    /// What events cannot tell.
+    pub(super) lies: Lies,
+}
+
 pub(super) fn read(
     section: Option<Section<'_>>,
     given: &Given,
-    source: &mongodb::Read,
+    around: &Around<'_>,
     reader: &Reader<'_>,
 ) -> Read {
     let Some(mut section) = section else {
         let target = given.target.clone().map(Target::Server);
+        if target.is_some() {
+            check_lies(&TableNames::default(), &around.lies, reader);
+        }
         return Read { clickhouse: target.map(ClickHouse::at), max_bytes: None };
     };
     let target = read_target(&mut section, given, reader);
@@ -121,7 +143,7 @@ pub(super) fn read(
         max_rejected_rows = limits.number("rows", 0..=u64::MAX).map(|at| at.value);
         limits.end();
     }
-    let tables = read_tables(&mut section, source, reader);
+    let tables = read_tables(&mut section, around, reader);
     let ttl_days = section.number("ttl_days", 1..=36_500);
     let mut batch = Batch::default();
     let mut max_bytes = None;
@@ -248,13 +270,10 @@ const TAKEN: [&str; 2] = ["tailwater_dead_letters", "tailwater_gaps"];
 
 fn read_tables(
     section: &mut Section<'_>,
-    source: &mongodb::Read,
+    around: &Around<'_>,
     reader: &Reader<'_>,
 ) -> Option<TableNames> {
-    let mut names = TableNames {
-        records: TableName::new(DEFAULT_RECORDS),
-        current: Some(CurrentNames::default()),
-    };
+    let mut names = TableNames::default();
     let mut at_tables = section.place.clone();
     let mut sound = true;
     let mut at_current = None;
@@ -266,6 +285,16 @@ fn read_tables(
                 reader.complain(&place, what, "choose another name, of 150 bytes at most");
             }
             names.records = TableName::new(value);
+        }
+        if let Some(At { place, value }) = tables.text("raw_cdc") {
+            if TAKEN.contains(&value.as_str())
+                || value.len() > 150
+                || value == names.records.as_str()
+            {
+                let what = "`raw_cdc` is no name for the table of change events";
+                reader.complain(&place, what, "choose another name, of 150 bytes at most");
+            }
+            names.raw_cdc = Some(TableName::new(value));
         }
         if let Some((_, node)) = tables.entry("current") {
             if matches!(node.value, Value::Null) {
@@ -285,32 +314,33 @@ fn read_tables(
                 sound = false;
             }
         }
-        tables.not_built("raw_cdc", "the table of whole change events is");
         tables.end();
     }
-    if let (Some(current), Some(scopes)) = (&names.current, &source.scopes) {
-        check_names(
-            current,
-            &names.records,
-            &scopes.value,
-            reader,
-            &at_current.unwrap_or(at_tables),
-        );
+    if let (Some(current), Some(scopes)) = (&names.current, around.scopes) {
+        let events = [Some(&names.records), names.raw_cdc.as_ref()];
+        check_names(current, &events, scopes, reader, &at_current.unwrap_or(at_tables));
     }
-    if let (Some(_), Some(At { place, value })) = (&names.current, &source.lies) {
-        reader.complain(
-            place,
-            format!("{value}, so that the current-state tables would lie"),
-            "write `tables: { current: null }` in `clickhouse`, or change this",
-        );
-    }
+    check_lies(&names, &around.lies, reader);
     sound.then_some(names)
+}
+
+/// Tables must not hold what events cannot tell.
+fn check_lies(names: &TableNames, lies: &Lies, reader: &Reader<'_>) {
+    for At { place, value } in lies.current.iter().filter(|_| names.current.is_some()) {
+        let what = format!("{value}, so that the current-state tables would lie");
+        let mend = "write `tables: { current: null }` in `clickhouse`, or change this";
+        reader.complain(place, what, mend);
+    }
+    if let (Some(_), Some(At { place, value })) = (&names.raw_cdc, &lies.raw_cdc) {
+        let what = format!("{value}, and `raw_cdc` is a table of these");
+        reader.complain(place, what, "remove `raw_cdc`, or change this");
+    }
 }
 
 /// Two collections must not share a table.
 fn check_names(
     current: &CurrentNames,
-    records: &TableName,
+    events: &[Option<&TableName>],
     scopes: &[Scope],
     reader: &Reader<'_>,
     place: &Place,
@@ -337,7 +367,7 @@ fn check_names(
         let Scope::Collection { db, coll } = scope else { continue };
         let table = current.table(db, coll);
         for name in [table.clone(), table.view()] {
-            if name == *records || TAKEN.contains(&name.as_str()) {
+            if events.contains(&Some(&name)) || TAKEN.contains(&name.as_str()) {
                 let what = format!("the table `{name}` would hold `{db}.{coll}` and events");
                 reader.complain(place, what, "choose another template or another name");
             }

@@ -9,12 +9,14 @@
 
 mod clickhouse;
 mod endpoint;
+mod kafka;
 mod mongodb;
+mod normalizer;
+mod parts;
 pub(crate) mod problem;
 pub(crate) mod section;
 pub(crate) mod tree;
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,7 +25,14 @@ use secrecy::SecretString;
 
 pub use self::clickhouse::{Batch, ClickHouse, DEFAULT_LISTEN, TableNames, Target};
 pub use self::endpoint::Endpoint;
+pub use self::kafka::{
+    Client, Compat, DEFAULT_DEAD_LETTER, DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_NORMALIZED,
+    DEFAULT_PARTITIONS, DEFAULT_REPLICATION_FACTOR, DEFAULT_RETENTION, Kafka, OAuthBearer,
+    PasswordMechanism, Publish, Sasl, SecurityProtocol, Tls, Topics,
+};
 pub use self::mongodb::MongoDb;
+pub use self::normalizer::{Normalizer, Output};
+pub use self::parts::{Parts, Reading};
 use self::section::{At, Reader, Section};
 use self::tree::Place;
 use crate::scope::Scope;
@@ -36,9 +45,13 @@ pub struct Config {
     /// Its name, the prefix of its tokens.
     pub pipeline: String,
     /// What it reads.
-    pub mongodb: MongoDb,
+    pub mongodb: Option<MongoDb>,
+    /// What is in the middle; `None`: direct mode.
+    pub kafka: Option<Kafka>,
+    /// What becomes of events on their way; `None`: they stay as they are.
+    pub normalizer: Option<Normalizer>,
     /// Where its rows go.
-    pub clickhouse: ClickHouse,
+    pub clickhouse: Option<ClickHouse>,
     /// The folder of its checkpoints.
     pub state: PathBuf,
     /// Where it serves `/metrics` and `/health`.
@@ -97,6 +110,9 @@ pub struct Given {
     pub state: Option<PathBuf>,
     /// Where to serve `/metrics` and `/health`.
     pub http: Option<SocketAddr>,
+    /// The parts that are asked for; `None`: all that the file names. What a `{ env }` or `{ file }`
+    /// of another part leads to need not be there.
+    pub parts: Option<Parts>,
 }
 
 /// Where values come from that are not in the file itself.
@@ -134,8 +150,10 @@ impl Config {
             given.target.map_or(Target::Embedded { listen, password: None }, Target::Server);
         Ok(Self {
             pipeline: DEFAULT_PIPELINE.to_owned(),
-            mongodb,
-            clickhouse: ClickHouse::at(target),
+            mongodb: Some(mongodb),
+            kafka: None,
+            normalizer: None,
+            clickhouse: Some(ClickHouse::at(target)),
             state: given.state.unwrap_or_else(|| DEFAULT_STATE.into()),
             http: given.http,
             limits: Limits::default(),
@@ -173,7 +191,7 @@ impl Config {
                     "clickhouse: { url: … }` or `clickhouse: { embedded: true }",
                 );
             }
-            let nothing = mongodb::Read { mongodb: None, lies: None, scopes: None };
+            let nothing = clickhouse::Around::default();
             let target = clickhouse::read(root.section("clickhouse"), given, &nothing, reader);
             let state = root.text("state").map(|at| PathBuf::from(at.value));
             let state = given.state.clone().or(state).unwrap_or_else(|| DEFAULT_STATE.into());
@@ -194,12 +212,23 @@ fn read_file<T>(
         Error::new(ErrorKind::Config, all).with_hint("docs/config.md lists every key")
     };
     let root = tree::parse(text).map_err(|problem| failed(vec![problem], &[]))?;
-    let reader = Reader { secrets, problems: RefCell::default(), hidden: RefCell::default() };
+    let reader = Reader::new(secrets);
     let config = read(Section::root(&root, &reader), &reader);
-    let problems = reader.problems.take();
+    let (problems, others) = (reader.problems.take(), reader.others.take());
     match config {
-        Some(config) if problems.is_empty() => Ok(config),
-        _ => Err(failed(problems, &reader.hidden.take())),
+        Some(config) if problems.is_empty() && others.is_empty() => Ok(config),
+        _ => {
+            let of_this = (!problems.is_empty() || others.is_empty())
+                .then(|| failed(problems, &reader.hidden.take()));
+            let together = |all: Error, other: Error| {
+                let hint = format!("{}; {}", all.hint(), other.hint());
+                Error::new(ErrorKind::Config, format!("{all}\n\n{other}")).with_hint(hint)
+            };
+            let all = of_this.into_iter().chain(others).reduce(together);
+            Err(all.unwrap_or_else(|| {
+                Error::new(ErrorKind::Bug, "a config is wrong without a reason")
+            }))
+        }
     }
 }
 
@@ -221,18 +250,40 @@ fn read(mut root: Section<'_>, given: &Given, reader: &Reader<'_>) -> Option<Con
         let mend = "letters, digits, `.`, `_` and `-`, 100 at most";
         reader.complain(place, "`pipeline` is no name for a pipeline", mend);
     }
-    if root.is_absent("mongodb") && (given.source.is_none() || given.scopes.is_none()) {
+    let pipeline = pipeline.map_or(DEFAULT_PIPELINE.to_owned(), |at| at.value);
+    let needs = |part: fn(&Parts) -> bool| given.parts.as_ref().is_none_or(part);
+    let of_flags = given.source.is_some() && given.scopes.is_some();
+    let has_mongodb = !root.is_absent("mongodb") || of_flags;
+    let has_clickhouse = !root.is_absent("clickhouse") || given.target.is_some();
+    let has_kafka = !root.is_absent("kafka");
+    let reads = has_kafka && (has_clickhouse || !root.is_absent("normalizer"));
+    if !has_mongodb && (!reads || given.source.is_some() || given.scopes.is_some()) {
         root.lacks("mongodb", "mongodb: { uri: …, collections: [db.coll] }");
     }
-    if root.is_absent("clickhouse") && given.target.is_none() {
+    if !has_clickhouse && !has_kafka {
         root.lacks("clickhouse", "clickhouse: { url: … }` or `clickhouse: { embedded: true }");
     }
     let mongodb = root.section("mongodb");
-    let clickhouse = root.section("clickhouse");
+    reader.lenient.set(!needs(|parts| parts.source));
     let source = mongodb::read(mongodb, given, reader);
-    let target = clickhouse::read(clickhouse, given, &source, reader);
-    root.not_built("kafka", "Kafka is");
-    root.not_built("normalizer", "the mapping is");
+    let scopes = source.scopes.as_ref().map(|at| at.value.as_slice());
+    let normalizer = root.section("normalizer");
+    reader.lenient.set(!needs(|parts| parts.normalize || parts.sink));
+    let around = normalizer::Around { kafka: has_kafka, rows: has_clickhouse || !has_kafka };
+    let normalizer = normalizer::read(normalizer, &around, reader);
+    reader.lenient.set(false);
+    let (kafka, mut lies) = match root.section("kafka") {
+        Some(section) => {
+            let around = kafka::Around { pipeline: &pipeline, scopes, writes: has_mongodb, reads };
+            kafka::read(section, &around, reader)
+        }
+        None => Default::default(),
+    };
+    lies.current.extend(source.lies);
+    let clickhouse = root.section("clickhouse");
+    reader.lenient.set(!needs(|parts| parts.sink));
+    let target = clickhouse::read(clickhouse, given, &clickhouse::Around { scopes, lies }, reader);
+    reader.lenient.set(false);
     root.not_built("archive", "the archive is");
     root.not_built("alerts", "alerts are");
     let state = root.text("state").map(|at| PathBuf::from(at.value));
@@ -256,9 +307,11 @@ fn read(mut root: Section<'_>, given: &Given, reader: &Reader<'_>) -> Option<Con
     let limits = read_limits(&mut root, target.max_bytes.as_ref(), reader);
     root.end();
     Some(Config {
-        pipeline: pipeline.map_or(DEFAULT_PIPELINE.to_owned(), |at| at.value),
-        mongodb: source.mongodb?,
-        clickhouse: target.clickhouse?,
+        pipeline,
+        mongodb: source.mongodb,
+        kafka,
+        normalizer,
+        clickhouse: target.clickhouse,
         state: given.state.clone().or(state).unwrap_or_else(|| DEFAULT_STATE.into()),
         http: given.http.or(listen.map(|at| at.value)),
         limits,

@@ -14,7 +14,7 @@ use crate::watch::{BeforeChange, FullDocument, Watch};
 /// What to read from MongoDB.
 #[derive(Debug, Clone)]
 pub struct MongoDb {
-    /// The connection string.
+    /// The connection string; empty where it leads nowhere and the source was not asked for.
     pub uri: SecretString,
     /// One stream each.
     pub scopes: Vec<Scope>,
@@ -68,7 +68,8 @@ pub(super) fn read(section: Option<Section<'_>>, given: &Given, reader: &Reader<
         let of_flags = given.source.clone().zip(given.scopes.clone());
         let mongodb =
             of_flags.map(|(uri, scopes)| MongoDb { uri, scopes, watch: Watch::default() });
-        return Read { mongodb, lies: None, scopes: None };
+        let scopes = given.scopes.clone().map(|value| At { place: 0..0, value });
+        return Read { mongodb, lies: None, scopes };
     };
     let uri = section.secret("uri");
     if let Some(At { place, value }) = &uri
@@ -104,12 +105,11 @@ pub(super) fn read(section: Option<Section<'_>>, given: &Given, reader: &Reader<
     let uri = match (&given.source, uri) {
         (Some(source), _) => Some(source.clone()),
         (None, Some(uri)) => Some(uri.value),
-        (None, None) => {
-            if section.is_absent("uri") {
-                section.lacks("uri", "uri: mongodb://host:27017");
-            }
+        (None, None) if section.is_absent("uri") => {
+            section.lacks("uri", "uri: mongodb://host:27017");
             None
         }
+        (None, None) => reader.lenient.get().then(SecretString::default),
     };
     section.end();
     let watch = Watch {

@@ -1,7 +1,7 @@
 //! Section: reads the keys of one section, and remembers which keys there are, so that what is
 //! left over can be told with the nearest name.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use super::Secrets;
 use super::problem::{Problem, nearest};
 use super::tree::{Key, Node, Place, Value};
+use crate::Error;
 
 /// What reading finds, beside the values.
 pub(crate) struct Reader<'s> {
@@ -17,9 +18,30 @@ pub(crate) struct Reader<'s> {
     pub(crate) problems: RefCell<Vec<Problem>>,
     /// The places of values that may be secrets.
     pub(crate) hidden: RefCell<Vec<Place>>,
+    /// What is wrong with other files that this one names, each as a whole.
+    pub(super) others: RefCell<Vec<Error>>,
+    /// What is not there is not needed either: it is left out in silence.
+    pub(super) lenient: Cell<bool>,
 }
 
-impl Reader<'_> {
+impl<'s> Reader<'s> {
+    pub(crate) fn new(secrets: &'s dyn Secrets) -> Self {
+        Self {
+            secrets,
+            problems: RefCell::default(),
+            hidden: RefCell::default(),
+            others: RefCell::default(),
+            lenient: Cell::default(),
+        }
+    }
+
+    /// Complains of a value that leads nowhere, where it is needed.
+    pub(super) fn leads_nowhere(&self, place: &Place, what: String, mend: String) {
+        if !self.lenient.get() {
+            self.complain(place, what, mend);
+        }
+    }
+
     pub(crate) fn complain(&self, place: &Place, what: impl Into<String>, mend: impl Into<String>) {
         self.problems.borrow_mut().push(Problem::new(place.clone(), what, mend));
     }
@@ -39,8 +61,8 @@ impl Reader<'_> {
 
     /// What an unknown key is called in a message. Without a blank behind its colon, or with a comma
     /// in its value, a secret is a key too: one that does not look like a name is kept out.
-    fn shown(&self, key: &Key, node: &Node) -> String {
-        let named = key.name.chars().all(|c| c.is_ascii_lowercase() || "_-".contains(c))
+    pub(super) fn shown(&self, key: &Key, node: &Node) -> String {
+        let named = key.name.chars().all(|c| c.is_ascii_lowercase() || "._-".contains(c))
             && !matches!(node.value, Value::Null);
         if named {
             return format!("`{}`", key.name);
@@ -149,6 +171,11 @@ impl<'t> Section<'t> {
         Some(Self::of(format!("`{name}`"), key.place.clone(), node, self.reader))
     }
 
+    /// The keys that were asked for.
+    pub(super) fn known(&self) -> &[&'static str] {
+        &self.known
+    }
+
     /// Every key of a section whose keys are the user's own.
     pub(crate) fn free_entries(&self) -> &'t [(Key, Node)] {
         self.entries
@@ -242,7 +269,7 @@ impl<'t> Section<'t> {
         match self.reader.secrets.file(&value) {
             Ok(contents) => Some(contents),
             Err(why) => {
-                self.reader.complain(&place, why, format!("`{name}` is read from there"));
+                self.reader.leads_nowhere(&place, why, format!("`{name}` is read from there"));
                 None
             }
         }
@@ -406,12 +433,12 @@ impl Reader<'_> {
         match read(self.secrets, source) {
             Ok(text) if text.trim().is_empty() => {
                 let mend = format!("`{name}` needs a value");
-                self.complain(&of.place, format!("`{source}` is empty"), mend);
+                self.leads_nowhere(&of.place, format!("`{source}` is empty"), mend);
                 None
             }
             Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
             Err(why) => {
-                self.complain(&of.place, why, format!("`{name}` is read from there"));
+                self.leads_nowhere(&of.place, why, format!("`{name}` is read from there"));
                 None
             }
         }
@@ -429,6 +456,7 @@ fn unit(name: &str) -> &'static str {
         Some("s") => " seconds",
         Some("ms") => " milliseconds",
         Some("bytes") => " bytes",
+        Some("hours") => " hours",
         Some("days") => " days",
         Some("rows") => " rows",
         Some("percent") => " percent",
@@ -467,6 +495,7 @@ fn converted(name: &str, text: &str) -> Option<u64> {
         _ if given.is_empty() => (1, 1),
         Some("s") => (milliseconds(&given)?, 1000),
         Some("ms") => (milliseconds(&given)?, 1),
+        Some("hours") => (milliseconds(&given)?, 3_600_000),
         Some("days") => (milliseconds(&given)?, 86_400_000),
         Some("bytes") => (bytes(&given)?, 1),
         Some("percent") if given == "%" => (1, 1),
@@ -491,6 +520,7 @@ mod tests {
             ("max_bytes", "64MiB", Some(67_108_864)),
             ("max_bytes", "64 MB", Some(64_000_000)),
             ("ttl_days", "90d", Some(90)),
+            ("retention_hours", "3d", Some(72)),
             ("percent", "10%", Some(10)),
             ("max_rows", "1k", None),
         ] {

@@ -3,6 +3,8 @@
 
 use regex_lite::Regex;
 
+use crate::scope;
+
 /// The settings as they are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSettings {
@@ -96,6 +98,30 @@ impl TopicNames {
         }
         let name = format!("{}{}{}", self.prefix, self.undecorated(db, coll), self.suffix);
         Some(name).filter(|name| !name.is_empty())
+    }
+
+    /// What the topics of the namespaces that match two globs may be called, as globs; some of them
+    /// for no namespace.
+    pub(crate) fn globs(&self, db: &str, coll: &str) -> Vec<String> {
+        let joined = |db: &str| match coll.is_empty() {
+            true => db.to_owned(),
+            false => format!("{db}{}{coll}", self.separator),
+        };
+        let mut all = vec![self.any.clone().unwrap_or_else(|| joined(db))];
+        for (known, template) in &self.simple {
+            match known.split_once('.') {
+                Some((d, c)) if scope::matches(db, d) && scope::matches(coll, c) => {
+                    all.push(template.clone());
+                }
+                None if scope::matches(db, known) => all.push(joined(template)),
+                _ => {}
+            }
+        }
+        for (_, parts) in &self.patterns {
+            all.push(parts.iter().map(|part| self.expand(part, db, coll)).collect());
+        }
+        let decorated = all.iter().map(|name| format!("{}{name}{}", self.prefix, self.suffix));
+        decorated.filter(|name| !name.is_empty()).collect()
     }
 
     fn undecorated(&self, db: &str, coll: &str) -> String {

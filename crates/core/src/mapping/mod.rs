@@ -19,7 +19,6 @@ mod read;
 mod trie;
 mod value;
 
-use std::cell::RefCell;
 use std::hash::Hasher as _;
 
 use twox_hash::XxHash64;
@@ -133,7 +132,7 @@ impl Mapping {
             Error::new(ErrorKind::Config, all).with_hint("docs/mapping.md lists every key")
         };
         let root = tree::parse(text).map_err(|problem| failed(vec![problem], &[]))?;
-        let reader = Reader { secrets, problems: RefCell::default(), hidden: RefCell::default() };
+        let reader = Reader::new(secrets);
         let found = read::read(Section::root(&root, &reader), text, &reader);
         let problems = reader.problems.take();
         if !problems.is_empty() {

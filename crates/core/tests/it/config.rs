@@ -8,8 +8,8 @@ use tailwater_core::config::{Config, DEFAULT_LISTEN, Endpoint, Given, Secrets, T
 use tailwater_core::scope::Scope;
 use tailwater_core::watch::{BeforeChange, FullDocument};
 
-/// A host with one variable and one file.
-struct Host;
+/// A host with some variables and files.
+pub(crate) struct Host;
 
 impl Secrets for Host {
     fn variable(&self, name: &str) -> Result<String, String> {
@@ -24,16 +24,24 @@ impl Secrets for Host {
         match path {
             "/run/secrets/ch" => Ok("hunter2\n".to_owned()),
             "/etc/ca.pem" => Ok("-----BEGIN CERTIFICATE-----".to_owned()),
+            "/etc/key.pem" => Ok("-----BEGIN PRIVATE KEY-----\nhunter2".to_owned()),
+            "/etc/locked.pem" => Ok("-----BEGIN ENCRYPTED PRIVATE KEY-----\nhunter2".to_owned()),
+            "mapping.yaml" => {
+                Ok("mappings: [{ match: { ns.db: ingest }, tags: [status] }]".to_owned())
+            }
+            "wrong.yaml" => {
+                Ok("defaults: { hash_key: hunter2, unmaped: keep }\nmappings:\n".to_owned())
+            }
             _ => Err(format!("cannot read `{path}`: no such file")),
         }
     }
 }
 
-fn read(text: &str) -> Result<Config, String> {
+pub(crate) fn read(text: &str) -> Result<Config, String> {
     read_with(text, &Given::default())
 }
 
-fn read_with(text: &str, given: &Given) -> Result<Config, String> {
+pub(crate) fn read_with(text: &str, given: &Given) -> Result<Config, String> {
     Config::read("tailwater.yaml", text, given, &Host).map_err(|error| {
         assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
         error.to_string()
@@ -67,7 +75,7 @@ clickhouse:
   deduplication_window: 20000
   insert_deadline_s: 30
   max_rejected: { percent: 5, rows: 7 }
-  tables: { records: events_raw, current: "now_{db}_{coll}", raw_cdc: null }
+  tables: { records: events_raw, current: "now_{db}_{coll}", raw_cdc: cdc }
   ttl_days: 90
   batch: { max_rows: 1000, max_bytes: 1048576, max_wait_ms: 1000 }
 state: /var/lib/tailwater
@@ -86,16 +94,19 @@ fn a_minimal_file_has_the_defaults() {
     });
     assert_eq!(format!("{config:?}"), format!("{:?}", of_flags.unwrap()));
     assert!(
-        matches!(config.clickhouse.target, Target::Embedded { listen, .. } if listen == DEFAULT_LISTEN)
+        matches!(config.clickhouse.as_ref().unwrap().target, Target::Embedded { listen, .. } if listen == DEFAULT_LISTEN)
     );
-    assert!(config.mongodb.watch.operations.is_none());
-    let table = config.clickhouse.tables.current.unwrap().table("a", "b");
+    assert!(config.mongodb.unwrap().watch.operations.is_none());
+    let table = config.clickhouse.unwrap().tables.current.unwrap().table("a", "b");
     assert_eq!(table.as_str(), "a__b");
 }
 
 #[test]
 fn every_key_arrives() {
-    let Config { pipeline, mongodb, clickhouse, state, http, limits } = read(WHOLE).unwrap();
+    let Config { pipeline, mongodb, kafka, normalizer, clickhouse, state, http, limits } =
+        read(WHOLE).unwrap();
+    let (mongodb, clickhouse) = (mongodb.unwrap(), clickhouse.unwrap());
+    assert!(kafka.is_none() && normalizer.is_none());
     assert_eq!(pipeline, "ingest");
     assert_eq!(mongodb.uri.expose_secret(), "mongodb://me:hunter2@db:27017");
     assert_eq!(mongodb.scopes.len(), 2);
@@ -114,6 +125,7 @@ fn every_key_arrives() {
     assert_eq!(clickhouse.insert_deadline, Some(Duration::from_secs(30)));
     assert_eq!(clickhouse.max_rejected_percent.zip(clickhouse.max_rejected_rows), Some((5, 7)));
     assert_eq!(clickhouse.tables.records.as_str(), "events_raw");
+    assert_eq!(clickhouse.tables.raw_cdc.unwrap().as_str(), "cdc");
     let names = clickhouse.tables.current.unwrap();
     assert_eq!(names.table("ingest", "files").as_str(), "now_ingest_files");
     assert_eq!(clickhouse.ttl_days, Some(90));
@@ -133,20 +145,22 @@ fn flags_stand_above_the_file_and_fill_it_up() {
         state: Some("/other".into()),
         http: Some("127.0.0.1:1".parse().unwrap()),
         listen: None,
+        parts: None,
     };
     for text in ["version: 1\n", WHOLE] {
         let text = text.replace("exclude_fields", "#").replace("now_", "");
         let config = read_with(&text, &given).unwrap();
-        assert_eq!(config.mongodb.uri.expose_secret(), "mongodb://other");
-        assert_eq!(config.mongodb.scopes, [Scope::Deployment]);
-        assert!(matches!(config.clickhouse.target, Target::Server(e) if e.database == "x"));
+        let (mongodb, clickhouse) = (config.mongodb.unwrap(), config.clickhouse.unwrap());
+        assert_eq!(mongodb.uri.expose_secret(), "mongodb://other");
+        assert_eq!(mongodb.scopes, [Scope::Deployment]);
+        assert!(matches!(clickhouse.target, Target::Server(e) if e.database == "x"));
         assert_eq!(config.state.to_str(), Some("/other"));
         assert_eq!(config.http.unwrap().port(), 1);
     }
     let listen = Given { listen: Some("127.0.0.1:2".parse().unwrap()), ..Given::default() };
     let config = read_with(MINIMAL, &listen).unwrap();
     assert!(
-        matches!(config.clickhouse.target, Target::Embedded { listen, .. } if listen.port() == 2)
+        matches!(config.clickhouse.unwrap().target, Target::Embedded { listen, .. } if listen.port() == 2)
     );
     assert!(read_with(WHOLE, &listen).unwrap_err().contains("`--listen`"));
 }
@@ -156,7 +170,7 @@ fn no_current_state_lets_operations_be_without_deletes() {
     let text = MINIMAL
         .replace("collections:", "full_document: default, operations: [insert], collections:")
         .replace("embedded: true", "embedded: true, tables: { current: null }");
-    assert!(read(&text).unwrap().clickhouse.tables.current.is_none());
+    assert!(read(&text).unwrap().clickhouse.unwrap().tables.current.is_none());
 }
 
 /// A file with one line more, or with a piece replaced.
@@ -251,10 +265,8 @@ fn each_mistake_is_told_with_line_and_caret() {
         ("a resnapshot", in_mongodb("on_history_lost: resnapshot")),
         ("a snapshot", in_mongodb("snapshot: { mode: initial }")),
         (
-            "kafka and the others",
-            format!(
-                "{MINIMAL}kafka: {{ bootstrap_servers: b, sasl: {{ password: hunter2 }} }}\nnormalizer: {{ mapping: m }}\narchive: {{ url: u }}\nalerts: {{ rules: r }}\n"
-            ),
+            "archive and alerts",
+            format!("{MINIMAL}archive: {{ url: u }}\nalerts: {{ rules: r }}\n"),
         ),
         ("neither url nor embedded", with("embedded: true", "ttl_days: 1")),
         ("embedded: false", with("embedded: true", "embedded: false")),
@@ -324,11 +336,19 @@ fn each_mistake_is_told_with_line_and_caret() {
         ("a table for two", with("[ingest.files]", "[a.b, a.b_current]")),
         (
             "a table that is taken",
-            in_clickhouse("tables: { records: tailwater_dead_letters, raw_cdc: cdc }"),
+            in_clickhouse("tables: { records: tailwater_dead_letters, raw_cdc: tailwater_gaps }"),
         ),
         (
             "events and documents in one table",
             in_clickhouse("tables: { records: ingest__files_current }"),
+        ),
+        (
+            "one table for all events",
+            in_clickhouse("tables: { records: ingest__files, raw_cdc: ingest__files }"),
+        ),
+        (
+            "change events and documents in one table",
+            in_clickhouse("tables: { raw_cdc: ingest__files }"),
         ),
         ("a pipeline with a slash", format!("{MINIMAL}pipeline: a/b\n")),
         ("http for everybody", format!("{MINIMAL}http: {{ listen: 0.0.0.0:9464 }}\n")),

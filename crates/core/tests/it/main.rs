@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod config;
+mod config_kafka;
 mod connector;
 mod decode;
 mod doc_id;

@@ -117,6 +117,7 @@ impl Run {
             listen: self.listen,
             state: self.state.clone(),
             http: self.http,
+            parts: None,
         };
         match config_file::find(file, self.source.is_some()) {
             Some(file) => Ok(config_file::read(&file, &given)?),
@@ -134,8 +135,10 @@ impl Run {
     }
 
     pub(crate) async fn execute(self, file: Option<&Path>) -> anyhow::Result<()> {
-        let Config { pipeline, mongodb, clickhouse, state, http, limits } = self.config(file)?;
-        let MongoDb { uri, scopes, watch } = mongodb;
+        let config = self.config(file)?;
+        let MongoDb { uri, scopes, watch } = config.require_mongodb()?.clone();
+        let clickhouse = config.require_clickhouse()?.clone();
+        let Config { pipeline, state, http, limits, .. } = config;
         let stop = CancellationToken::new();
         signals::cancel_on_signal(stop.clone())?;
         let vitals = Vitals::default();
