@@ -102,6 +102,9 @@ fn setup(with_kafka: bool) -> anyhow::Result<()> {
     }
     // Everything at once: with the features of one package alone much would be built twice.
     cargo::run(&["build", "--workspace", "--bins"])?;
+    if with_kafka {
+        cargo::run_beside("tailwater-testkit", &["prepare"])?;
+    }
     cargo::run_beside("tailwater", &["engine", "install"])
 }
 
