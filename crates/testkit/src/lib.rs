@@ -12,6 +12,7 @@ pub mod clickhouse;
 pub mod contract;
 pub mod fault_loop;
 pub mod json_column;
+pub mod kafka;
 pub mod kill_loop;
 pub mod outage;
 pub mod rig;

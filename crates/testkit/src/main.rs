@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use tailwater_testkit::servers::Kafka;
 use tailwater_testkit::throughput;
 
 /// Runs Tailwater against real servers.
@@ -22,6 +23,9 @@ enum Command {
     /// Measure
     #[command(subcommand)]
     Bench(Bench),
+    /// Let the servers that start slowly start quickly from now on; `setup` calls it
+    #[command(hide = true)]
+    Prepare,
 }
 
 /// Measurements.
@@ -41,6 +45,7 @@ async fn main() -> ExitCode {
         Command::Demo(demo) => demo.run().await,
         Command::Soak(soak) => soak.run().await,
         Command::Bench(Bench::Throughput { events }) => measure_throughput(events).await,
+        Command::Prepare => Kafka::prepare().await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

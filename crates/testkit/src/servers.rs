@@ -1,9 +1,11 @@
 //! Real servers as child processes: free loopback ports, folders of their own, dead with the test.
 //!
-//! Never reuses a server between tests, and never kills a process that it did not start.
+//! Never reuses a server between tests, but where one says that it is shared, and never kills a
+//! process that it did not start.
 
 mod child;
 mod engine;
+mod kafka;
 mod mongod;
 mod proxy;
 mod resident;
@@ -18,18 +20,21 @@ use rand::Rng as _;
 
 pub use child::Exit;
 pub use engine::Engine;
+pub use kafka::{Kafka, Options, Secured};
 pub use mongod::Mongod;
 pub use proxy::{Caught, Fault, Proxy, Weather};
 pub use resident::Resident;
 pub use tailwater::{RunArguments, Tailwater, Target};
 
-/// A file that the tests need and that `cargo xtask setup` fetches.
+/// What the tests need and that `cargo xtask setup` fetches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needed {
     /// The MongoDB server.
     Mongod,
     /// The ClickHouse engine as a library.
     Libchdb,
+    /// The folder with Kafka's jars.
+    Kafka,
 }
 
 impl Needed {
@@ -37,29 +42,46 @@ impl Needed {
         match self {
             Self::Mongod => "mongod",
             Self::Libchdb => "libchdb.so",
+            Self::Kafka => "kafka-libs",
         }
     }
 
-    /// The environment variable that names the file.
+    /// The environment variable that names it.
     pub const fn variable(self) -> &'static str {
         match self {
             Self::Mongod => "TAILWATER_MONGOD",
             Self::Libchdb => "TAILWATER_LIBCHDB",
+            Self::Kafka => "TAILWATER_KAFKA",
         }
     }
 
-    /// Finds the file: environment variable, then `PATH`, then the cache of `cargo xtask setup`.
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::Mongod | Self::Libchdb => "file",
+            Self::Kafka => "folder",
+        }
+    }
+
+    fn is_at(self, path: &Path) -> bool {
+        match self {
+            Self::Mongod | Self::Libchdb => path.is_file(),
+            Self::Kafka => path.is_dir(),
+        }
+    }
+
+    /// Finds it: environment variable, then `PATH`, then the cache of `cargo xtask setup`.
     ///
     /// `None` means: skip the test; a loud line has been printed.
     ///
     /// # Errors
     ///
-    /// Under `CI` a missing file is an error, and so is everywhere a variable that names no file.
+    /// Under `CI` it is an error when it is missing, and everywhere when the variable names nothing.
     pub fn find(self) -> anyhow::Result<Option<PathBuf>> {
         if let Some(named) = std::env::var_os(self.variable()) {
             let path = PathBuf::from(named);
-            if !path.is_file() {
-                bail!("{} names `{}`, which is no file", self.variable(), path.display());
+            if !self.is_at(&path) {
+                let (variable, kind) = (self.variable(), self.kind());
+                bail!("{variable} names `{}`, which is no {kind}", path.display());
             }
             return Ok(Some(path));
         }
@@ -67,7 +89,7 @@ impl Needed {
             .into_iter()
             .flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>())
             .map(|folder| folder.join(self.name()));
-        let found = on_path.chain(cached(self)).find(|candidate| candidate.is_file());
+        let found = on_path.chain(cached(self)).find(|candidate| self.is_at(candidate));
         if found.is_none() {
             if std::env::var_os("CI").is_some() {
                 bail!("no `{}`: run `cargo xtask setup`", self.name());
