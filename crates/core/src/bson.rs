@@ -5,6 +5,8 @@
 //! each step of [`Elements`] one element and the frame of what it holds, and [`Doc::validate`]
 //! everything. Source of the format: bsonspec.org, version 1.1.
 
+pub(crate) mod write;
+
 use memchr::memchr;
 
 /// How many documents and arrays may be nested, the outermost included.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::bson::{BsonError, Doc, Value};
 use crate::position::Millis;
-use crate::token::{self, ClusterTime, Token};
+use crate::token::{self, ClusterTime};
 use crate::{Error, ErrorKind, Result};
 
 /// A change event in the server's own bytes, with the places of the fields that everything needs.
@@ -26,12 +26,14 @@ pub struct ChangeEvent {
     full_document: Span,
     before: Span,
     cluster_time: ClusterTime,
-    txn_op_index: u64,
+    /// The low half of the version.
+    order: u64,
     wall_time: Option<Millis>,
     /// `fullDocument` is there, and null.
     null_image: bool,
     looked_up: bool,
     listed: bool,
+    typed: bool,
 }
 
 /// A place in the event's bytes; empty when the field is missing or null.
@@ -63,6 +65,24 @@ impl ChangeEvent {
     /// # Errors
     /// `Refused` when the bytes are no change event: not BSON, no resume token, no cluster time.
     pub fn index(bytes: Bytes) -> Result<Self> {
+        let mut event = Self::places(bytes)?;
+        event.place_in_time()?;
+        Ok(event)
+    }
+
+    /// Indexes an event that has no resume token: its place in time is what another source says.
+    ///
+    /// # Errors
+    /// `Refused` when the bytes are not BSON.
+    pub fn placed(bytes: Bytes, version: u128) -> Result<Self> {
+        let mut event = Self::places(bytes)?;
+        event.cluster_time = ClusterTime::of_bits((version >> 64) as u64);
+        event.order = version as u64;
+        Ok(event)
+    }
+
+    /// Finds the places of the fields.
+    fn places(bytes: Bytes) -> Result<Self> {
         let mut event = Self {
             token: Span::default(),
             token_data: Span::default(),
@@ -75,11 +95,12 @@ impl ChangeEvent {
             full_document: Span::default(),
             before: Span::default(),
             cluster_time: ClusterTime { seconds: 0, increment: 0 },
-            txn_op_index: 0,
+            order: 0,
             wall_time: None,
             null_image: false,
             looked_up: true,
             listed: true,
+            typed: true,
             bytes: Bytes::new(),
         };
         let whole: &[u8] = &bytes;
@@ -119,7 +140,6 @@ impl ChangeEvent {
                 _ => {}
             }
         }
-        event.place_in_time(token::decode(&whole[event.token_data.range()]))?;
         event.bytes = bytes;
         Ok(event)
     }
@@ -129,18 +149,20 @@ impl ChangeEvent {
     /// # Errors
     /// As `index`.
     pub(crate) fn rewritten(&self, bytes: Vec<u8>) -> Result<Self> {
-        let (looked_up, listed) = (self.looked_up, self.listed);
-        Ok(Self { looked_up, listed, ..Self::index(bytes.into())? })
+        let Self { cluster_time, order, looked_up, listed, typed, .. } = *self;
+        let places = Self::places(bytes.into())?;
+        Ok(Self { cluster_time, order, looked_up, listed, typed, ..places })
     }
 
-    fn place_in_time(&mut self, token: Option<Token<'_>>) -> Result<()> {
-        let Some(token) = token else {
+    fn place_in_time(&mut self) -> Result<()> {
+        let Some(token) = token::decode(self.token_data()) else {
             return Err(malformed("its resume token has a format that this version does not know"));
         };
-        self.txn_op_index = token.txn_op_index;
+        let (cluster_time, index) = (token.cluster_time, token.txn_op_index);
+        self.order = index.saturating_add(1);
         // `invalidate` events of old servers carry no cluster time of their own.
         if self.cluster_time.bits() == 0 {
-            self.cluster_time = token.cluster_time;
+            self.cluster_time = cluster_time;
         }
         Ok(())
     }
@@ -158,7 +180,7 @@ impl ChangeEvent {
         Doc::new(&self.bytes)
     }
 
-    /// The resume token, a document.
+    /// The resume token, a document; empty where there is none.
     pub fn token(&self) -> &[u8] {
         self.slice(self.token)
     }
@@ -208,9 +230,10 @@ impl ChangeEvent {
         self.cluster_time
     }
 
-    /// The number of the operation within its transaction; 0 outside of one.
+    /// The number of the operation within its transaction; 0 outside of one. Of events without a
+    /// resume token, what orders those of one cluster time.
     pub const fn txn_op_index(&self) -> u64 {
-        self.txn_op_index
+        self.order.saturating_sub(1)
     }
 
     /// When the event happened: the server's wall clock, else the seconds of its cluster time.
@@ -221,7 +244,26 @@ impl ChangeEvent {
     /// The order of the event among all versions of a document. The low half leaves 0 to copied
     /// rows, so that on equal times the stream wins.
     pub const fn version(&self) -> u128 {
-        (self.cluster_time.bits() as u128) << 64 | (self.txn_op_index as u128 + 1)
+        (self.cluster_time.bits() as u128) << 64 | self.order as u128
+    }
+
+    /// Appends the text by which people and other tools know the event:
+    /// `mongo:<db>.<coll>:<doc_id>:<op>:<t>.<i>`, and behind it the number within the transaction where
+    /// that is above 0.
+    pub fn idempotency_key(&self, doc_id: &[u8], out: &mut Vec<u8>) {
+        let mut number = itoa::Buffer::new();
+        for part in [b"mongo:", self.db(), b".", self.coll(), b":", doc_id, b":"] {
+            out.extend_from_slice(part);
+        }
+        out.extend_from_slice(self.operation_type());
+        out.push(b':');
+        out.extend_from_slice(number.format(self.cluster_time.seconds).as_bytes());
+        out.push(b'.');
+        out.extend_from_slice(number.format(self.cluster_time.increment).as_bytes());
+        if self.txn_op_index() > 0 {
+            out.push(b'.');
+            out.extend_from_slice(number.format(self.txn_op_index()).as_bytes());
+        }
     }
 
     /// The same event, of a kind that is read for the current state alone.
@@ -236,6 +278,29 @@ impl ChangeEvent {
     pub fn not_looked_up(mut self) -> Self {
         self.looked_up = false;
         self
+    }
+
+    /// The same event, of whose values the types were lost on the way.
+    #[must_use]
+    pub fn untyped(mut self) -> Self {
+        self.typed = false;
+        self
+    }
+
+    /// Whether its values have the types that they have in MongoDB. Where they do not, it must not
+    /// become the current state, which is a copy.
+    pub const fn is_typed(&self) -> bool {
+        self.typed
+    }
+
+    /// Whether it is listed: not of a kind that is read for the current state alone.
+    pub const fn is_listed(&self) -> bool {
+        self.listed
+    }
+
+    /// Whether a lookup was asked for when it was read.
+    pub const fn is_looked_up(&self) -> bool {
+        self.looked_up
     }
 
     /// Whether it has a row of its own. An `invalidate` only ends a stream.

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::bson::write::document;
 use crate::bson::{BsonError, Doc, Element, MAX_DEPTH, Value};
 
 /// The type byte of a string.
@@ -290,10 +291,10 @@ fn hide(
 }
 
 /// Calls `take` with every element and its bytes.
-pub(crate) fn each<'d>(
+pub(crate) fn each<'d, E: From<BsonError>>(
     doc: Doc<'d>,
-    mut take: impl FnMut(Element<'d>, &'d [u8]) -> Result<(), BsonError>,
-) -> Result<(), BsonError> {
+    mut take: impl FnMut(Element<'d>, &'d [u8]) -> Result<(), E>,
+) -> Result<(), E> {
     let bytes = doc.as_bytes();
     // An element begins one byte, its type, before its name.
     let start = |element: &Element<'_>| {
@@ -304,27 +305,11 @@ pub(crate) fn each<'d>(
         let element = element?;
         let end = match elements.peek() {
             Some(Ok(next)) => start(next),
-            Some(Err(error)) => return Err(*error),
+            Some(Err(error)) => return Err((*error).into()),
             None => bytes.len() - 1,
         };
         take(element, &bytes[start(&element)..end])?;
     }
-    Ok(())
-}
-
-/// Writes a document or an array: its length, what `fill` writes, its terminator.
-pub(crate) fn document(
-    out: &mut Vec<u8>,
-    fill: impl FnOnce(&mut Vec<u8>) -> Result<(), BsonError>,
-) -> Result<(), BsonError> {
-    let start = out.len();
-    out.extend_from_slice(&[0; 4]);
-    fill(out)?;
-    out.push(0);
-    // What is hidden grows a few times at most, and the whole had a length in these four bytes: a
-    // document of 16 MiB stays below 2 GiB.
-    let length = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
-    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 pub mod bson;
 pub mod config;
 pub mod connector;
+pub mod dead_letter;
 pub mod decode;
 pub mod doc_id;
 pub mod ejson;
@@ -21,6 +22,8 @@ pub mod names;
 pub mod native;
 pub mod normalized;
 pub mod position;
+pub mod producing;
+pub mod reading;
 pub mod record;
 pub mod rows;
 pub mod scope;

@@ -1,5 +1,6 @@
 //! Record: what a topic holds, as it is produced and as it is consumed. Values only.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ pub struct Message {
     /// The value; none is a tombstone.
     pub value: Option<Bytes>,
     /// Names and values, in order.
-    pub headers: Vec<(&'static str, Bytes)>,
+    pub headers: Vec<(Cow<'static, str>, Bytes)>,
     /// When the event happened.
     pub timestamp: Millis,
 }

@@ -30,6 +30,11 @@ pub struct ClusterTime {
 }
 
 impl ClusterTime {
+    /// The time of these 64 bits.
+    pub const fn of_bits(bits: u64) -> Self {
+        Self { seconds: (bits >> 32) as u32, increment: bits as u32 }
+    }
+
     /// The 64 bits in which MongoDB keeps it.
     pub const fn bits(self) -> u64 {
         (self.seconds as u64) << 32 | self.increment as u64

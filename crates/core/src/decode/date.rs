@@ -4,7 +4,7 @@ use crate::ejson::date::{DAY_MS, civil};
 
 /// The milliseconds since 1970 of a text like `2025-01-02T03:04:05.678Z`, or with another offset
 /// than `Z`. Of a longer fraction the first three digits count.
-pub(super) fn parse(text: &[u8]) -> Option<i64> {
+pub(crate) fn parse(text: &[u8]) -> Option<i64> {
     let mut text = Text(text);
     let year = text.year()?;
     let mut part = |mark, range: std::ops::RangeInclusive<i64>| {

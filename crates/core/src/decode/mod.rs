@@ -12,7 +12,7 @@
 //! The result is BSON to the last byte, or there is an error: nothing is mended or left out. Bytes
 //! of any kind must never make it panic, nest without end, or take memory out of proportion.
 
-mod date;
+pub(crate) mod date;
 pub(crate) mod decimal;
 mod scan;
 pub(crate) mod wrapper;
@@ -42,6 +42,19 @@ pub struct JsonError {
 /// `out` holds a part.
 pub fn document(text: &[u8], out: &mut Vec<u8>) -> Result<(), JsonError> {
     let mut scanner = Scanner::new(text, out)?;
+    scanner.root()?;
+    scanner.end()
+}
+
+/// Appends the BSON of a text that holds one object, in which nothing is a wrapper: `{"$oid": "…"}` is
+/// a document with such a name.
+///
+/// # Errors
+///
+/// As [`document`].
+pub fn plain(text: &[u8], out: &mut Vec<u8>) -> Result<(), JsonError> {
+    let mut scanner = Scanner::new(text, out)?;
+    scanner.wrappers = false;
     scanner.root()?;
     scanner.end()
 }

@@ -10,6 +10,8 @@ pub(super) struct Scanner<'t, 'o> {
     out: &'o mut Vec<u8>,
     /// Where the value of a wrapper is made.
     scratch: Vec<u8>,
+    /// Whether a document may be a wrapper.
+    pub(super) wrappers: bool,
 }
 
 /// The types of values, as BSON numbers them.
@@ -46,7 +48,7 @@ impl<'t, 'o> Scanner<'t, 'o> {
             .map_err(|error| JsonError { offset: error.valid_up_to(), what: "no UTF-8" })?;
         // A byte order mark is no JSON, but some producers write it.
         let at = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-        Ok(Self { text, at, out, scratch: Vec::new() })
+        Ok(Self { text, at, out, scratch: Vec::new(), wrappers: true })
     }
 
     /// The object that the text consists of. It is never a wrapper.
@@ -171,7 +173,7 @@ impl<'t, 'o> Scanner<'t, 'o> {
             }
         }
         self.close(start)?;
-        Ok(like_wrapper)
+        Ok(like_wrapper && self.wrappers)
     }
 
     /// What follows `[`.

@@ -8,9 +8,9 @@ use regex_lite::Regex;
 use super::expression::{Fault, Node};
 use super::pseudonym::Pseudonyms;
 use super::trie::{Slots, Trie};
-use super::value::{self, Term};
+use super::value::Term;
 use super::{Fields, Normalized};
-use crate::bson::{BsonError, Doc, Value};
+use crate::bson::{BsonError, Doc, Value, write};
 use crate::event::ChangeEvent;
 use crate::exclude::{self, Act, Path, Rest};
 use crate::json_column::{self, DATE_TIME64};
@@ -231,13 +231,13 @@ fn fields<'a>(outputs: &'a [Output], slots: &'a Slots<'a>, out: &mut Vec<u8>) ->
             Content::Value(node, label) => {
                 let term = node.eval(slots).map_err(|fault| fault.within(label))?;
                 if let Some(value) = term.value().filter(|_| !term.is_nothing()) {
-                    value::put(name, &value, out);
+                    write::element(name, &value, out);
                 }
             }
             Content::Fields(below) => {
                 let inner = Fields::filled(|out| fields(below, slots, out))?;
                 if !inner.document().is_empty() {
-                    value::put(name, &Value::Document(inner.document()), out);
+                    write::element(name, &Value::Document(inner.document()), out);
                 }
             }
         }
@@ -246,12 +246,12 @@ fn fields<'a>(outputs: &'a [Output], slots: &'a Slots<'a>, out: &mut Vec<u8>) ->
 }
 
 /// The fields of the document, as in a row without a mapping, but those names.
-fn scalars(event: &ChangeEvent, but: &[Box<[u8]>]) -> Result<Vec<u8>, BsonError> {
+pub(crate) fn scalars(event: &ChangeEvent, but: &[Box<[u8]>]) -> Result<Vec<u8>, BsonError> {
     let image = if is_delete(event) { event.before() } else { event.full_document() };
     let mut elements = Vec::new();
     exclude::each(image.unwrap_or(Doc::EMPTY), |element, raw| {
         elements.push((element, raw));
-        Ok(())
+        Ok::<(), BsonError>(())
     })?;
     // Of equal names the last wins, also when it is one that is not kept.
     let mut names = HashSet::with_capacity(elements.len());

@@ -19,17 +19,20 @@ mod read;
 mod trie;
 mod value;
 
+pub(crate) use self::entry::scalars;
+
 use std::hash::Hasher as _;
 
 use twox_hash::XxHash64;
 
 use self::entry::Entry;
-use crate::bson::{BsonError, Doc};
+use crate::bson::{BsonError, Doc, Value, write};
 use crate::config::Secrets;
 use crate::config::section::{Reader, Section};
 use crate::config::tree::Place;
 use crate::config::{problem, tree};
 use crate::event::ChangeEvent;
+use crate::exclude;
 use crate::position::Millis;
 use crate::rows::Rejection;
 use crate::{Error, ErrorKind, Result};
@@ -102,16 +105,31 @@ pub struct Fields(Vec<u8>);
 
 impl Fields {
     /// The document of the elements that `fill` appends.
-    fn filled<E>(fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Self, E> {
+    pub(crate) fn filled<E>(fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Self, E> {
         // Room for a few, so that it need not grow step by step.
         let mut bytes = Vec::with_capacity(256);
-        bytes.extend_from_slice(&[0; 4]);
-        fill(&mut bytes)?;
-        bytes.push(0);
-        // It is made of one event, which is far shorter than 2 GiB.
-        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        bytes[..4].copy_from_slice(&length.to_le_bytes());
+        write::document(&mut bytes, fill)?;
         Ok(Self(bytes))
+    }
+
+    /// The document of these elements, which follow each other.
+    pub(crate) fn of_elements(elements: &[u8]) -> Self {
+        Self(write::made(|out| out.extend_from_slice(elements)))
+    }
+
+    /// The fields of a document.
+    ///
+    /// # Errors
+    /// When it is not BSON.
+    pub(crate) fn without_nulls(doc: Doc<'_>) -> Result<Self, BsonError> {
+        Self::filled(|out| {
+            exclude::each(doc, |element, raw| {
+                if !matches!(element.value, Value::Null | Value::Undefined) {
+                    out.extend_from_slice(raw);
+                }
+                Ok(())
+            })
+        })
     }
 
     /// The fields as a document.

@@ -1,9 +1,11 @@
 //! Messages: what a document looks like in a topic, its key, and its partition.
 //!
 //! Writing must never change a document silently. What a lossless format cannot carry travels as
-//! BSON, and the caller is told, so that the header [`HEADER_FORMAT`] can say so.
+//! BSON, and the caller is told, so that the header [`header::FORMAT`] can say so.
 
 mod carry;
+mod chunk;
+pub mod header;
 mod partition;
 
 use crate::bson::{BsonError, Doc, Value};
@@ -11,10 +13,8 @@ use crate::connector::{Formatter, java};
 use crate::ejson;
 
 pub use carry::NotCarried;
+pub use chunk::{Joined, Joiner, bytes_in_batch, chunks};
 pub use partition::{murmur2, partition};
-
-/// The header that names the format of the value, as [`Format::name`] does.
-pub const HEADER_FORMAT: &str = "tw-format";
 
 /// How values are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -91,6 +91,15 @@ pub struct Written {
     pub format: Format,
     /// Why it is not the format that was asked for.
     pub instead: Option<NotCarried>,
+}
+
+/// Whether a document key reads back from its [`key()`] as the same bytes.
+///
+/// # Errors
+///
+/// When the bytes are not BSON.
+pub fn key_is_lossless(document_key: Doc<'_>) -> Result<bool, BsonError> {
+    carry::obstacle(document_key).map(|obstacle| obstacle.is_none())
 }
 
 /// Appends the key of a document: canonical Extended JSON of its document key.

@@ -14,7 +14,7 @@ pub(crate) struct Golden {
 }
 
 impl Golden {
-    fn text(&self, setting: &str, field: &str) -> &str {
+    pub(crate) fn text(&self, setting: &str, field: &str) -> &str {
         self.json[setting][field].as_str().unwrap()
     }
 

@@ -3,7 +3,8 @@
 //!
 //! Random bytes are hardly ever BSON: so an input is an arbitrary document and what to change in it.
 
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bolero::TypeGenerator;
 use bson::{Bson, doc};
@@ -17,12 +18,16 @@ use tailwater_core::message::Format;
 use tailwater_core::names::CurrentNames;
 use tailwater_core::native::Column;
 use tailwater_core::position::{Epoch, Intent, LaneId, Seq};
-use tailwater_core::rows::{Layout, Rows};
+use tailwater_core::producing::{Producing, Publish, Style};
+use tailwater_core::reading::{Content, Reading};
+use tailwater_core::record::Record;
+use tailwater_core::rows::{Layout, Namespace, Rows};
 use tailwater_core::table::TableName;
 use tailwater_core::{ErrorKind, decode, doc_id, ejson, token};
 
 use crate::engine::arbitrary_rows;
 use crate::layout;
+use crate::producing;
 use crate::sample;
 use crate::walker::{decoded_document, walk_all};
 
@@ -261,6 +266,75 @@ fn messages_of_any_bytes_keep_them_or_are_refused() {
             }
         }
     });
+}
+
+/// A record in any of the forms that are read, with bytes of it changed.
+fn any_record(input: &Input, form: u8, key: &[u8]) -> Option<Record> {
+    let document = theirs(input.document())?;
+    let event = ChangeEvent::index(event(&document).into()).unwrap();
+    let (mut out, mut text) = (Vec::new(), Vec::new());
+    let topics = Arc::new(|_: &str, _: &str| Some("t".into()));
+    let style = Style {
+        format: Format::ALL[usize::from(form) % 4],
+        publish: if form & 4 == 0 { Publish::ChangeEvent } else { Publish::FullDocument },
+        tombstones: false,
+    };
+    let _ = Producing::new(topics, style).messages(&event, &mut out).unwrap();
+    let mut record = producing::record(&out[0]);
+    if form & 8 != 0 {
+        record.headers.clear();
+    }
+    if form & 16 != 0 {
+        Output::Json(Formatter::Simplified).write(event.document().unwrap(), &mut text).unwrap();
+        record.value = Some(text.into());
+    }
+    if form & 32 != 0 {
+        record.key = Some(Bytes::copy_from_slice(key));
+    }
+    if form & 64 != 0 {
+        record.value = record.value.map(|value| input.applied_to(&value).into());
+    }
+    Some(record)
+}
+
+#[test]
+fn records_of_any_bytes_are_read_or_rejected_and_their_events_have_rows() {
+    let layout = Layout {
+        records: TableName::new("r"),
+        dead_letters: TableName::new("dead_letters"),
+        current: Some(CurrentNames::default()),
+    };
+    let (read, rejected) = (AtomicU32::new(0), AtomicU32::new(0));
+    bolero::check!().with_type::<(Input, u8, Vec<u8>)>().with_iterations(ITERATIONS).for_each(
+        |(input, form, bytes)| {
+            let namespace = Namespace { db: "d".to_owned(), coll: "c".to_owned() };
+            let reading = Reading::new(Arc::new(move |_: &str| Some(namespace.clone())));
+            let any = Record {
+                offset: Seq(1),
+                timestamp: None,
+                key: Some(Bytes::copy_from_slice(bytes)),
+                value: Some(Bytes::copy_from_slice(bytes)),
+                headers: Vec::new(),
+            };
+            for record in any_record(input, *form, bytes).into_iter().chain([any]) {
+                match reading.read("t", &record) {
+                    // No part of a lane may be stopped by it later.
+                    Ok(Content::Event(event)) => {
+                        read.fetch_add(1, Ordering::Relaxed);
+                        let lane = LaneId::partition_of("t", 0);
+                        Rows::encode(&layout, lane, Epoch::new([1; 16]), Seq(0), vec![event])
+                            .unwrap();
+                    }
+                    Ok(Content::Nothing(_)) => {}
+                    Err(_) => {
+                        rejected.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+        },
+    );
+    let (read, rejected) = (read.into_inner(), rejected.into_inner());
+    assert!(read > 100 && rejected > 100, "{read} {rejected}");
 }
 
 fn id_text(bytes: &[u8]) -> Option<(String, Vec<u8>)> {

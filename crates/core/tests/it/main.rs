@@ -3,9 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod chunk;
 mod config;
 mod config_kafka;
 mod connector;
+mod dead_letter;
 mod decode;
 mod doc_id;
 mod ejson;
@@ -15,6 +17,9 @@ mod json_column;
 mod layout;
 mod mapping;
 mod message;
+mod normalized;
+mod producing;
+mod reading;
 mod sample;
 mod walker;
 mod wide;

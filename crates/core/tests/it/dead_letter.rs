@@ -1,0 +1,66 @@
+//! Dead letters keep the record, and say why.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tailwater_core::dead_letter::{DeadLetter, dead_letter};
+use tailwater_core::message::{Joiner, header, murmur2};
+use tailwater_core::position::{Epoch, LaneId, Millis, Seq};
+use tailwater_core::record::{Record, Route};
+use tailwater_core::rows::Rejection;
+
+use crate::producing::record;
+
+fn rejected() -> Record {
+    let headers =
+        [("x", &b"\xff"[..]), (header::CHUNK, b"1/2"), (header::REASON, b"an earlier one")];
+    Record {
+        offset: Seq(7),
+        timestamp: Some(Millis(5)),
+        key: Some(Bytes::from_static(b"\xffkey")),
+        value: Some(Bytes::from_static(b"\xffvalue")),
+        headers: headers.map(|(name, value)| (name.into(), Bytes::from_static(value))).into(),
+    }
+}
+
+#[test]
+fn a_letter_reads_back_as_the_record_and_its_reason() {
+    let (lane, epoch) = (LaneId::partition_of("raw", 3), Epoch::new([9; 16]));
+    let why = Rejection { reason: "not_json", error: "no JSON at byte 3".to_owned() };
+    let letter = dead_letter(&Arc::from("dead"), &rejected(), &lane, epoch, &why);
+    assert_eq!((&*letter.topic, letter.route), ("dead", Route::Hash(murmur2(b"\xffkey"))));
+    assert_eq!((&letter.key, &letter.value), (&rejected().key, &rejected().value));
+    assert_eq!(letter.timestamp, Millis(5));
+    let letter = record(&letter);
+    for (name, expected) in [
+        (header::REASON, &b"not_json"[..]),
+        (header::ERROR, b"no JSON at byte 3"),
+        (header::TOPIC, b"raw"),
+        (header::PARTITION, b"3"),
+        (header::OFFSET, b"7"),
+        (header::EPOCH, b"09090909090909090909090909090909"),
+        ("x", b"\xff"),
+    ] {
+        assert_eq!(letter.header(name), Some(expected), "{name}");
+        assert_eq!(letter.headers.iter().filter(|(header, _)| &**header == name).count(), 1);
+    }
+    // It is not taken for a chunk.
+    assert_eq!(Joiner::default().push(letter.clone()).record, Some(letter.clone()));
+
+    let read = DeadLetter::read(&letter).unwrap();
+    let mut expected = rejected();
+    expected.headers.pop();
+    assert_eq!(read.record, expected);
+    assert_eq!((read.lane, read.epoch), (lane, epoch));
+    assert_eq!((&*read.reason, &*read.error), ("not_json", "no JSON at byte 3"));
+}
+
+#[test]
+fn a_record_without_a_key_or_a_value_has_a_letter() {
+    let (lane, epoch) = (LaneId::partition_of("raw", 3), Epoch::new([9; 16]));
+    let record = Record { key: None, value: None, timestamp: None, ..rejected() };
+    let letter = dead_letter(&Arc::from("dead"), &record, &lane, epoch, &Joiner::rejection());
+    assert_eq!((&letter.key, &letter.value), (&None, &None));
+    assert_eq!(letter.route, Route::Hash(murmur2(b"raw-3")));
+    assert_eq!(DeadLetter::read(&record), None);
+}
