@@ -1,1 +1,34 @@
 //! Kafka as a source and as a delivery.
+//!
+//! ```text
+//!   Transaction   records and the checkpoint in one transaction        (source, normalize)
+//!   Group         the partitions of a consumer group as lanes          (normalize, sink)
+//!   GroupOffsets  checkpoints as offsets and metadata of that group    (sink)
+//! ```
+//!
+//! It must never move an offset or a checkpoint by itself: the loop and the deliveries do. Nothing
+//! but `topic_id.rs` has `unsafe` code.
+
+pub mod checkpoints;
+pub mod classify;
+pub mod client;
+pub mod election;
+pub mod group;
+mod member;
+mod metadata;
+pub mod offsets;
+mod producer;
+mod reader;
+pub mod to_messages;
+mod topic_id;
+pub mod topics;
+pub mod transaction;
+
+pub use checkpoints::CheckpointTopic;
+pub use client::Client;
+pub use election::Election;
+pub use group::Group;
+pub use offsets::GroupOffsets;
+pub use to_messages::ToMessages;
+pub use topics::Topics;
+pub use transaction::Transaction;

@@ -1,0 +1,375 @@
+//! CheckpointTopic: how far each stream is, in a compacted topic, written inside the transactions
+//! that hold the records.
+//!
+//! ```text
+//!   stream/<stream>/<slot>   {n, seq, cursor, epoch, …}                how far a stream is
+//!   topic/<topic>/<slot>     {n, id, partitions, last: {0: offset}}    what was acknowledged there
+//!   gap/<id>                 {…}                                       what is missing for good
+//! ```
+//!
+//! `slot` is n mod 16: compaction keeps the last sixteen of each. The greatest `n` counts. To read, one
+//! first has the transactional id for oneself, then asks where the partition ends, uncommitted records
+//! too, and reads the committed ones up to there: an earlier end could hide what another producer's open
+//! transaction stands before.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
+use rdkafka::{Offset, TopicPartitionList};
+use serde::{Deserialize, Serialize};
+use tailwater_core::gap::Gap;
+use tailwater_core::position::{Checkpoint, Epoch, LaneId, Millis, Position, Seq};
+use tailwater_core::{Error, ErrorKind, Result};
+use tailwater_pipeline::clock;
+use tailwater_pipeline::retry::Backoff;
+use tracing::{info, warn};
+
+use crate::classify;
+use crate::client::{Client, Context, Isolation, PATIENCE, blocking};
+use crate::producer::{Offsets, Open, Outgoing, TRANSACTION_TIMEOUT};
+use crate::transaction::Progress;
+
+/// So many records of each stream outlive compaction.
+const SLOTS: u64 = 16;
+
+/// How far each stream is.
+#[derive(Debug, Clone)]
+pub struct CheckpointTopic {
+    name: Arc<str>,
+    streams: BTreeMap<String, Numbered<Checkpoint>>,
+    topics: BTreeMap<String, Numbered<Acknowledged>>,
+    gaps: BTreeMap<String, StoredGap>,
+}
+
+/// The newest record of its kind.
+#[derive(Debug, Clone)]
+struct Numbered<T> {
+    n: u64,
+    value: T,
+}
+
+/// What a topic has acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The topic's id.
+    pub id: Epoch,
+    /// Among so many partitions a document's is chosen.
+    pub partitions: NonZeroU32,
+    /// The last offset of each partition.
+    pub last: BTreeMap<i32, i64>,
+}
+
+/// What is to be written into a transaction.
+#[derive(Debug, Clone)]
+pub struct Advance {
+    pub(crate) streams: Vec<(LaneId, Checkpoint)>,
+    /// The topics that were written to, as they are now.
+    pub(crate) topics: BTreeMap<String, (Epoch, NonZeroU32)>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredStream {
+    n: u64,
+    stream: String,
+    epoch: String,
+    seq: Seq,
+    cursor: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct StoredTopic {
+    n: u64,
+    topic: String,
+    id: String,
+    partitions: NonZeroU32,
+    last: BTreeMap<i32, i64>,
+}
+
+/// A gap record as the topic holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredGap {
+    /// The id of the gap.
+    pub id: String,
+    /// The lane.
+    pub lane: String,
+    /// Why.
+    pub reason: String,
+    /// From when to when, in milliseconds since 1970, as far as that is known.
+    pub times: (Option<i64>, Option<i64>),
+    /// The events, as far as they have numbers.
+    pub events: Option<(u64, u64)>,
+    /// The namespaces or tables.
+    pub names: Vec<String>,
+    /// How it is mended.
+    pub repair: String,
+    /// When it was found.
+    pub opened_at: i64,
+}
+
+impl CheckpointTopic {
+    /// Reads the topic, which must be there, as it is for whoever has the transactional id. `group`
+    /// is a group's name that we may use; it is not joined.
+    ///
+    /// # Errors
+    /// `Unsuitable` when a transaction of another producer stays open; `Corrupt` for a record that
+    /// nobody here wrote.
+    pub async fn read(client: &Client, group: &str, name: &Arc<str>) -> Result<Self> {
+        let committed = client.reader(Isolation::Committed, group)?;
+        let uncommitted = client.reader(Isolation::Uncommitted, group)?;
+        let (client, topic) = (client.clone(), Arc::clone(name));
+        let end = blocking(move || end(&client, &uncommitted, &topic)).await?;
+        let committed = Arc::new(committed);
+        wait_for(&committed, name, end).await?;
+        let topic = Arc::clone(name);
+        let this = blocking(move || read(&committed, &topic)).await?;
+        info!(topic = %name, streams = this.streams.len(), "checkpoints read");
+        Ok(this)
+    }
+
+    /// How far a stream is.
+    pub fn stream(&self, lane: &LaneId) -> Option<&Checkpoint> {
+        self.streams.get(lane.topic()).map(|found| &found.value)
+    }
+
+    /// What each topic has acknowledged.
+    pub fn topics(&self) -> impl Iterator<Item = (&str, &Acknowledged)> {
+        self.topics.iter().map(|(topic, found)| (topic.as_str(), &found.value))
+    }
+
+    /// What is missing for good.
+    pub fn gaps(&self) -> impl Iterator<Item = &StoredGap> {
+        self.gaps.values()
+    }
+
+    /// What is known once `advance` is committed, with the records that say so.
+    fn after(&self, advance: &Advance, offsets: &Offsets) -> Self {
+        let mut after = self.clone();
+        for (lane, checkpoint) in &advance.streams {
+            let n = self.streams.get(lane.topic()).map_or(0, |found| found.n + 1);
+            let value = checkpoint.clone();
+            after.streams.insert(lane.topic().to_owned(), Numbered { n, value });
+        }
+        for (topic, (id, partitions)) in &advance.topics {
+            let before = self.topics.get(topic);
+            let n = before.map_or(0, |found| found.n + 1);
+            let same = before.filter(|found| found.value.id == *id);
+            let mut last = same.map_or_else(BTreeMap::new, |found| found.value.last.clone());
+            last.extend(offsets.get(topic).into_iter().flatten());
+            let value = Acknowledged { id: *id, partitions: *partitions, last };
+            after.topics.insert(topic.clone(), Numbered { n, value });
+        }
+        after
+    }
+
+    /// Sends the records of an advance, of which `self` is the outcome.
+    fn send(&self, open: &Open<'_>, advance: &Advance) -> Result<()> {
+        for (lane, _) in &advance.streams {
+            let Some(Numbered { n, value }) = self.streams.get(lane.topic()) else { continue };
+            let stored = StoredStream {
+                n: *n,
+                stream: lane.topic().to_owned(),
+                epoch: value.epoch.to_string(),
+                seq: value.next.seq,
+                cursor: hex::encode(&value.next.cursor),
+            };
+            self.write(open, &format!("stream/{}/{}", lane.topic(), n % SLOTS), &stored)?;
+        }
+        for topic in advance.topics.keys() {
+            let Some(Numbered { n, value }) = self.topics.get(topic) else { continue };
+            let stored = StoredTopic {
+                n: *n,
+                topic: topic.clone(),
+                id: value.id.to_string(),
+                partitions: value.partitions,
+                last: value.last.clone(),
+            };
+            self.write(open, &format!("topic/{topic}/{}", n % SLOTS), &stored)?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, open: &Open<'_>, key: &str, value: &impl Serialize) -> Result<()> {
+        let value = serde_json::to_vec(value).map_err(|error| {
+            Error::new(ErrorKind::Bug, "a checkpoint cannot be written").with_source(error)
+        })?;
+        open.send(&Outgoing {
+            topic: &self.name,
+            partition: 0,
+            key: Some(key.as_bytes()),
+            value: Some(&value),
+            headers: &[],
+            timestamp: None,
+        })
+    }
+
+    /// Takes a record in.
+    fn take(&mut self, key: &[u8], value: &[u8]) -> std::result::Result<(), String> {
+        let key = std::str::from_utf8(key).map_err(|_| "its key is not UTF-8")?;
+        let wrong = |error: serde_json::Error| error.to_string();
+        match key.split('/').next() {
+            Some("stream") => {
+                let stored: StoredStream = serde_json::from_slice(value).map_err(wrong)?;
+                let epoch = Epoch::parse(&stored.epoch).ok_or("an epoch is not 32 hex digits")?;
+                let cursor = hex::decode(&stored.cursor).map_err(|_| "a cursor is not hex")?;
+                let next = Position { seq: stored.seq, cursor: Bytes::from(cursor) };
+                let value = Checkpoint { epoch, next, pending: None, renumbered: false };
+                newest(&mut self.streams, stored.stream, Numbered { n: stored.n, value });
+            }
+            Some("topic") => {
+                let stored: StoredTopic = serde_json::from_slice(value).map_err(wrong)?;
+                let id = Epoch::parse(&stored.id).ok_or("a topic id is not 32 hex digits")?;
+                let StoredTopic { n, topic, partitions, last, .. } = stored;
+                let value = Acknowledged { id, partitions, last };
+                newest(&mut self.topics, topic, Numbered { n, value });
+            }
+            Some("gap") => {
+                let stored: StoredGap = serde_json::from_slice(value).map_err(wrong)?;
+                self.gaps.insert(stored.id.clone(), stored);
+            }
+            _ => return Err(format!("its key `{key}` is none of ours")),
+        }
+        Ok(())
+    }
+}
+
+impl Progress for CheckpointTopic {
+    async fn checkpoint(&mut self, lane: &LaneId) -> Result<Checkpoint> {
+        let found = self.stream(lane).cloned();
+        found.ok_or_else(|| Error::new(ErrorKind::Bug, format!("`{lane}` was never begun")))
+    }
+
+    fn pinned(&self, topic: &str) -> Option<(Epoch, NonZeroU32)> {
+        self.topics.get(topic).map(|found| (found.value.id, found.value.partitions))
+    }
+
+    fn put(&self, open: &Open<'_>, advance: &Advance, offsets: &Offsets) -> Result<Self> {
+        let after = self.after(advance, offsets);
+        after.send(open, advance)?;
+        open.flush()?;
+        Ok(after)
+    }
+
+    fn put_gap(&self, open: &Open<'_>, gap: &Gap) -> Result<Self> {
+        let stored = StoredGap::of(gap, clock::now());
+        let mut after = self.clone();
+        if after.gaps.contains_key(&stored.id) {
+            return Ok(after);
+        }
+        self.write(open, &format!("gap/{}", stored.id), &stored)?;
+        open.flush()?;
+        after.gaps.insert(stored.id.clone(), stored);
+        Ok(after)
+    }
+}
+
+impl StoredGap {
+    fn of(gap: &Gap, opened_at: Millis) -> Self {
+        let Gap { lane, reason, times, events, names, repair } = gap;
+        Self {
+            id: gap.id(),
+            lane: lane.to_string(),
+            reason: reason.as_str().to_owned(),
+            times: (times.0.millis().map(|at| at.0), times.1.millis().map(|at| at.0)),
+            events: events.map(|(first, last)| (first.0, last.0)),
+            names: names.clone(),
+            repair: (*repair).to_owned(),
+            opened_at: opened_at.0,
+        }
+    }
+}
+
+fn newest<T>(map: &mut BTreeMap<String, Numbered<T>>, key: String, found: Numbered<T>) {
+    let known = map.get(&key).is_some_and(|known| known.n > found.n);
+    if !known {
+        map.insert(key, found);
+    }
+}
+
+/// Where the topic's partition ends, uncommitted records too.
+fn end(client: &Client, reader: &BaseConsumer<Context>, topic: &str) -> Result<i64> {
+    let what = || format!("cannot look at the checkpoint topic `{topic}`");
+    let watermarks = reader.fetch_watermarks(topic, 0, PATIENCE);
+    watermarks.map(|(_, high)| high).map_err(|error| client.explain(error, what()))
+}
+
+/// Waits until nothing before `end` is in an open transaction.
+async fn wait_for(reader: &Arc<BaseConsumer<Context>>, topic: &Arc<str>, end: i64) -> Result<()> {
+    let started = Instant::now();
+    let mut backoff = Backoff::new();
+    loop {
+        let (asked, name) = (Arc::clone(reader), Arc::clone(topic));
+        let stable = blocking(move || {
+            let what = format!("cannot look at the checkpoint topic `{name}`");
+            // Of a reader of committed records this is the last stable offset.
+            let watermarks = asked.fetch_watermarks(&name, 0, PATIENCE);
+            watermarks.map(|(_, high)| high).map_err(|error| classify::error(error, what))
+        })
+        .await?;
+        if stable >= end {
+            return Ok(());
+        }
+        if started.elapsed() > TRANSACTION_TIMEOUT * 2 {
+            return Err(Error::new(
+                ErrorKind::Unsuitable,
+                format!("a transaction on the checkpoint topic `{topic}` has been open at offset {stable} for {} s", started.elapsed().as_secs()),
+            )
+            .with_hint("find it with `kafka-transactions.sh find-hanging`, and abort it with `kafka-transactions.sh abort`"));
+        }
+        if backoff.attempts().is_multiple_of(10) {
+            warn!(topic = %topic, stable, end, "waiting for an open transaction before the checkpoints can be read");
+        }
+        backoff.pause().await;
+    }
+}
+
+/// Reads all that is committed.
+fn read(reader: &BaseConsumer<Context>, topic: &Arc<str>) -> Result<CheckpointTopic> {
+    let what = || format!("cannot read the checkpoint topic `{topic}`");
+    let failed = |error: KafkaError| classify::error(error, what());
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, 0, Offset::Beginning).map_err(failed)?;
+    reader.assign(&list).map_err(failed)?;
+    let mut found = CheckpointTopic {
+        name: Arc::clone(topic),
+        streams: BTreeMap::new(),
+        topics: BTreeMap::new(),
+        gaps: BTreeMap::new(),
+    };
+    let started = Instant::now();
+    let mut heard = started;
+    while heard.elapsed() < TRANSACTION_TIMEOUT {
+        let message = match reader.poll(PATIENCE) {
+            None => continue,
+            // All that is committed was read.
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(found),
+            Some(Err(error))
+                if classify::kind(&error).action() == tailwater_core::Action::Retry =>
+            {
+                warn!(topic = %topic, %error, "reading checkpoints");
+                continue;
+            }
+            Some(Err(error)) => return Err(failed(error)),
+            Some(Ok(message)) => message,
+        };
+        heard = Instant::now();
+        // Without a value it was taken back.
+        let (Some(key), Some(value)) = (message.key(), message.payload()) else { continue };
+        found.take(key, value).map_err(|why| {
+            Error::new(
+                ErrorKind::Corrupt,
+                format!(
+                    "the record at offset {} of `{topic}` is no checkpoint: {why}",
+                    message.offset()
+                ),
+            )
+            .with_hint("name a topic of this pipeline's own in `kafka.topics.checkpoints`")
+        })?;
+    }
+    Err(Error::new(ErrorKind::Unreachable, what()))
+}

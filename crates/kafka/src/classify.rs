@@ -1,0 +1,115 @@
+//! What Kafka's and librdkafka's errors mean, by code.
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use tailwater_core::{Error, ErrorKind};
+
+/// The kind of an error.
+pub fn kind(error: &KafkaError) -> ErrorKind {
+    if matches!(error, KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_)) {
+        return ErrorKind::Config;
+    }
+    error.rdkafka_error_code().map_or(ErrorKind::Unreachable, of_code)
+}
+
+/// The kind of a code. What is not listed is retried: Kafka's own clients retry most of it, and
+/// nothing is lost by waiting.
+pub const fn of_code(code: Code) -> ErrorKind {
+    match code {
+        Code::Authentication
+        | Code::SaslAuthenticationFailed
+        | Code::TopicAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::TransactionalIdAuthorizationFailed
+        | Code::DelegationTokenAuthorizationFailed => ErrorKind::Unauthorized,
+        Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => ErrorKind::InUse,
+        Code::MessageSizeTooLarge
+        | Code::InvalidMessageSize
+        | Code::OffsetMetadataTooLarge
+        | Code::InvalidTopic
+        | Code::InvalidReplicationFactor
+        | Code::InvalidPartitions
+        | Code::InvalidConfig
+        | Code::PolicyViolation
+        | Code::UnsupportedVersion
+        | Code::UnsupportedSASLMechanism
+        | Code::InvalidTransactionTimeout
+        | Code::InconsistentGroupProtocol => ErrorKind::Unsuitable,
+        Code::NotEnoughReplicas
+        | Code::NotEnoughReplicasAfterAppend
+        | Code::CoordinatorLoadInProgress
+        | Code::CoordinatorNotAvailable
+        | Code::ConcurrentTransactions
+        | Code::RebalanceInProgress => ErrorKind::Busy,
+        _ => ErrorKind::Unreachable,
+    }
+}
+
+/// An error of ours for one of librdkafka's.
+pub fn error(error: KafkaError, what: impl Into<String>) -> Error {
+    let kind = kind(&error);
+    let code = error.rdkafka_error_code();
+    let made = Error::new(kind, what).with_source(error);
+    match code.and_then(hint) {
+        Some(hint) => made.with_hint(hint),
+        None => made,
+    }
+}
+
+/// The next step, where the code tells more than the kind.
+const fn hint(code: Code) -> Option<&'static str> {
+    Some(match code {
+        Code::Authentication | Code::SaslAuthenticationFailed => {
+            "check `kafka.sasl` (mechanism, user, password), and that the port is the listener of that mechanism"
+        }
+        Code::TopicAuthorizationFailed => {
+            "an ACL is missing: allow this user Read, Write, Create, Describe and DescribeConfigs on the topic"
+        }
+        Code::GroupAuthorizationFailed => {
+            "an ACL is missing: allow this user Read on the groups that begin with the pipeline's name"
+        }
+        Code::TransactionalIdAuthorizationFailed => {
+            "an ACL is missing: allow this user Write and Describe on the transactional ids that begin with the pipeline's name"
+        }
+        Code::ClusterAuthorizationFailed => {
+            "an ACL is missing: allow this user IdempotentWrite on the cluster"
+        }
+        Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => {
+            "another process runs this pipeline's part and has taken over; one of them is enough"
+        }
+        Code::MessageSizeTooLarge | Code::InvalidMessageSize => {
+            "raise the topic's `max.message.bytes`, and the broker's `message.max.bytes` with it"
+        }
+        Code::OffsetMetadataTooLarge => {
+            "raise the broker's `offset.metadata.max.bytes` to its default, 4096"
+        }
+        Code::InvalidReplicationFactor => {
+            "the cluster has fewer brokers than `kafka.topics.replication_factor`"
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tailwater_core::Action;
+
+    #[test]
+    fn each_code_leads_to_what_helps() {
+        for (code, action) in [
+            (Code::BrokerTransportFailure, Action::Retry),
+            (Code::AllBrokersDown, Action::Retry),
+            (Code::NotEnoughReplicas, Action::Retry),
+            (Code::UnknownTopicOrPartition, Action::Retry),
+            (Code::RebalanceInProgress, Action::Retry),
+            (Code::SaslAuthenticationFailed, Action::Stop),
+            (Code::TopicAuthorizationFailed, Action::Stop),
+            (Code::ProducerFenced, Action::Stop),
+            (Code::MessageSizeTooLarge, Action::Stop),
+            (Code::OffsetMetadataTooLarge, Action::Stop),
+        ] {
+            assert_eq!(of_code(code).action(), action, "{code:?}");
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! Group: the partitions of a consumer group as lanes.
+//!
+//! ```text
+//!   Member   whose the lanes are, and commits        (kafka-group thread)
+//!   Reader   the records of our lanes                (kafka-reader thread)
+//!     └─▶ Group::read ─▶ parts: Range = from where the lane was to its last whole record
+//! ```
+//!
+//! Offsets have holes: aborted records and the marks of transactions take some. A part ends behind a
+//! whole event, never between its chunks. `auto.offset.reset` is never asked: what is no longer there
+//! is a gap, and is told.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::KafkaError;
+use tailwater_core::gap::{Gap, GapReason, Moment};
+use tailwater_core::message::Joiner;
+use tailwater_core::position::{Epoch, LaneId, Position, Seq, SeqRange};
+use tailwater_core::record::Record;
+use tailwater_core::rows::Rejection;
+use tailwater_core::{Action, Error, ErrorKind, Result};
+use tailwater_pipeline::budget::{Budget, Share};
+use tailwater_pipeline::recall::Recall;
+use tailwater_pipeline::retry;
+use tailwater_pipeline::vitals::Vitals;
+use tailwater_pipeline::{Batch, BatchLimits, Part, Read, Source};
+use tracing::{info, warn};
+
+use crate::classify;
+use crate::client::{Client, Isolation, PATIENCE, blocking};
+use crate::member::{Member, Rebalance};
+use crate::offsets::GroupOffsets;
+use crate::reader::{self, Fetched, Reader};
+use crate::topics::Topics;
+
+/// The records of one part, in order.
+pub type Records = Vec<Incoming>;
+
+/// A record as it came.
+#[derive(Debug)]
+pub struct Incoming {
+    /// The record; of an event in chunks, all of it.
+    pub record: Record,
+    /// Why it is no event, where that shows without reading it.
+    pub rejection: Option<Rejection>,
+}
+
+/// A re-read waits so long for a record that was there.
+const REREAD_PATIENCE: Duration = Duration::from_secs(60);
+
+/// The partitions of a consumer group.
+#[derive(Debug)]
+pub struct Group {
+    client: Client,
+    name: Arc<str>,
+    topics: Topics,
+    member: Member,
+    reader: Reader,
+    vitals: Vitals,
+    lanes: BTreeMap<LaneId, Lane>,
+    said: VecDeque<Rebalance>,
+    gaps: Vec<Gap>,
+    marks: u64,
+}
+
+#[derive(Debug)]
+struct Lane {
+    epoch: Epoch,
+    /// Where the next part begins.
+    next: Seq,
+    /// Where the next fetch begins, until it is ordered.
+    from: Option<Seq>,
+    mark: u64,
+    joiner: Joiner,
+}
+
+impl Group {
+    /// Joins the group of that name.
+    ///
+    /// # Errors
+    /// Those of making the consumers.
+    pub fn join(
+        client: &Client,
+        name: &str,
+        subscription: &[String],
+        topics: Topics,
+        budget: Budget,
+        vitals: Vitals,
+    ) -> Result<Self> {
+        let member = Member::join(client, name, subscription)?;
+        let reader = Reader::start(client, name, budget)?;
+        Ok(Self {
+            client: client.clone(),
+            name: name.into(),
+            topics,
+            member,
+            reader,
+            vitals,
+            lanes: BTreeMap::new(),
+            said: VecDeque::new(),
+            gaps: Vec::new(),
+            marks: 0,
+        })
+    }
+
+    /// The group's offsets, as a store of checkpoints.
+    pub fn offsets(&self) -> GroupOffsets {
+        let (consumer, busy) = (Arc::clone(&self.member.consumer), Arc::clone(&self.member.busy));
+        GroupOffsets::new(self.client.clone(), consumer, self.topics.clone(), busy)
+    }
+
+    fn lane(&mut self, id: &LaneId) -> Result<&mut Lane> {
+        self.lanes
+            .get_mut(id)
+            .ok_or_else(|| Error::new(ErrorKind::Bug, format!("`{id}` is not ours to read")))
+    }
+
+    /// What the group has said, as the loop hears it.
+    fn hear(&mut self, said: Rebalance) -> Result<Read<Records>> {
+        match said {
+            Rebalance::Assigned(lanes) => {
+                lanes.iter().for_each(|lane| self.vitals.expect(lane));
+                Ok(Read::Assigned(lanes))
+            }
+            Rebalance::Revoked(lanes, release) => Ok(Read::Revoked(lanes, release)),
+            Rebalance::Failed(error) => Err(error),
+        }
+    }
+
+    /// Orders what is to be fetched.
+    fn order(&mut self) -> Result<()> {
+        for (id, lane) in &mut self.lanes {
+            if let Some(from) = lane.from.take() {
+                self.marks += 1;
+                lane.mark = self.marks;
+                lane.joiner = Joiner::default();
+                self.reader.assign(id, from, lane.mark)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first offset that can be read, and the last that may be.
+    async fn bounds(&self, id: &LaneId) -> Result<(Seq, Seq)> {
+        let ask = || {
+            let (consumer, id, client) =
+                (Arc::clone(&self.member.consumer), id.clone(), self.client.clone());
+            blocking(move || {
+                let partition = i32::try_from(id.partition()).unwrap_or(i32::MAX);
+                let marks = consumer.fetch_watermarks(id.topic(), partition, PATIENCE);
+                let what = format!("cannot look at `{id}`");
+                let (low, high) = marks.map_err(|error| client.explain(error, what))?;
+                let seq = |offset| Seq(u64::try_from(offset).unwrap_or_default());
+                Ok((seq(low), seq(high)))
+            })
+        };
+        retry::patiently(retry::FOR_EVER, ask).await
+    }
+
+    /// Notes that records are gone.
+    fn miss(&mut self, lane: &LaneId, first: Seq, last: Seq) {
+        warn!(stream = %lane, %first, %last, "records are gone before they were read");
+        self.gaps.push(Gap {
+            lane: lane.clone(),
+            reason: GapReason::RecordsGone,
+            times: (Moment::Unknown, Moment::Unknown),
+            events: Some((first, last)),
+            names: vec![lane.topic().to_owned()],
+            repair: "copy the collection again; keep records longer (retention.ms)",
+        });
+    }
+}
+
+impl Source for Group {
+    type Body = Records;
+
+    async fn read(&mut self, limits: &BatchLimits) -> Result<Read<Records>> {
+        if let Ok(said) = self.member.rebalances.try_recv() {
+            self.said.push_back(said);
+        }
+        if let Some(said) = self.said.pop_front() {
+            return self.hear(said);
+        }
+        self.order()?;
+        let called = tokio::time::Instant::now();
+        let mut gathered: BTreeMap<LaneId, Gathered> = BTreeMap::new();
+        let (mut most, mut bytes) = (0, 0);
+        while most < limits.max_rows && bytes < limits.max_bytes {
+            let wait = if gathered.is_empty() { limits.idle() } else { limits.max_wait };
+            let fetched = tokio::select! {
+                biased;
+                said = self.member.rebalances.recv() => {
+                    self.said.extend(said);
+                    break;
+                }
+                fetched = self.reader.fetched.recv() => fetched,
+                () = tokio::time::sleep_until(called + wait) => break,
+            };
+            let closed = || Error::new(ErrorKind::Bug, "the thread that reads Kafka is gone");
+            let fetched = fetched.ok_or_else(closed)??;
+            let Some(lane) = self.lanes.get_mut(&fetched.lane) else { continue };
+            if lane.mark != fetched.mark || lane.from.is_some() {
+                continue;
+            }
+            let id = fetched.lane.clone();
+            let part = gathered.entry(id.clone()).or_default();
+            let before = part.records.len();
+            bytes += part.add(lane, fetched);
+            most = most.max(part.records.len());
+            self.vitals.heard(&id, (part.records.len() - before) as u64);
+        }
+        let mut parts = Vec::with_capacity(gathered.len());
+        for (id, Gathered { records, share }) in gathered {
+            let (Some(lane), Some(last)) = (self.lanes.get_mut(&id), records.last()) else {
+                continue;
+            };
+            let last = last.record.offset;
+            let range = SeqRange { first: lane.next, last };
+            lane.next = last.plus(1);
+            parts.push(lane.part(&id, range, records, share.into_iter().collect()));
+        }
+        Ok(Read::Batch(Batch { parts }))
+    }
+
+    async fn seek(&mut self, id: &LaneId, epoch: Epoch, position: &Position) -> Result<()> {
+        self.topics.refuse_compacted(id.topic()).await?;
+        let (low, high) = self.bounds(id).await?;
+        let next = position.seq;
+        if next > high {
+            let what = format!("the log of `{id}` ends at {high}, and {next} was read from it");
+            return Err(Error::new(ErrorKind::WrongHistory, what).with_hint(
+                "acknowledged records were lost (an unclean election, or a disk): copy the collections \
+                 again, then set the group's offsets to the end with `tailwater checkpoint rewind`",
+            ));
+        }
+        if low > next {
+            self.miss(id, next, Seq(low.0 - 1));
+        }
+        let lane =
+            Lane { epoch, next, from: Some(low.max(next)), mark: 0, joiner: Joiner::default() };
+        self.lanes.insert(id.clone(), lane);
+        Ok(())
+    }
+
+    async fn read_exactly(&mut self, id: &LaneId, range: SeqRange) -> Result<Part<Records>> {
+        let (low, _) = self.bounds(id).await?;
+        let from = low.max(range.first);
+        let (client, name, of) = (self.client.clone(), Arc::clone(&self.name), id.clone());
+        let read = blocking(move || read_again(&client, &name, &of, from, range.last)).await?;
+        // Of a lane that is heard while others wait for it.
+        self.vitals.heard(id, read.records.len() as u64);
+        if read.short {
+            self.miss(id, from, range.last);
+        }
+        let lane = self.lane(id)?;
+        lane.next = range.last.plus(1);
+        lane.from = Some(lane.next.max(low));
+        Ok(lane.part(id, range, read.records, Vec::new()))
+    }
+
+    fn release(&mut self, lanes: &[LaneId]) {
+        for lane in lanes {
+            self.lanes.remove(lane);
+            if let Err(error) = self.reader.unassign(lane) {
+                warn!(%error, "a lane that is no longer ours is still read");
+            }
+        }
+    }
+
+    fn recall(&self) -> Recall {
+        self.member.recall()
+    }
+
+    fn take_gaps(&mut self) -> Vec<Gap> {
+        std::mem::take(&mut self.gaps)
+    }
+}
+
+impl Lane {
+    fn part(&self, id: &LaneId, range: SeqRange, body: Records, held: Vec<Share>) -> Part<Records> {
+        let next = Position { seq: range.last.plus(1), cursor: bytes::Bytes::new() };
+        Part { lane: id.clone(), epoch: self.epoch, range: Some(range), next, body, held }
+    }
+}
+
+/// What has come of one lane.
+#[derive(Debug, Default)]
+struct Gathered {
+    records: Records,
+    share: Option<Share>,
+}
+
+impl Gathered {
+    /// Takes in what was fetched; gives its bytes.
+    fn add(&mut self, lane: &mut Lane, fetched: Fetched) -> usize {
+        let Fetched { records, mut share, .. } = fetched;
+        let before = self.records.len();
+        for record in records {
+            join(&mut lane.joiner, record, &mut self.records);
+        }
+        let bytes = self.records[before..].iter().map(|incoming| incoming.record.bytes()).sum();
+        // Chunks that wait for others must not stand in the way of those.
+        share.resize(bytes);
+        self.share = Some(match self.share.take() {
+            Some(sofar) => sofar.and(share),
+            None => share,
+        });
+        bytes
+    }
+}
+
+fn join(joiner: &mut Joiner, record: Record, out: &mut Records) {
+    let joined = joiner.push(record);
+    let broken = |record| Incoming { record, rejection: Some(Joiner::rejection()) };
+    out.extend(joined.missing.into_iter().map(broken));
+    out.extend(joined.record.map(|record| Incoming { record, rejection: None }));
+}
+
+/// The records of a Range that was read before.
+struct Reread {
+    records: Records,
+    /// Some of it is gone.
+    short: bool,
+}
+
+/// Reads from `from` to `last`, by a consumer of its own: nothing else in the process may stand in
+/// its way.
+fn read_again(client: &Client, group: &str, id: &LaneId, from: Seq, last: Seq) -> Result<Reread> {
+    let what = || format!("cannot read `{id}` again up to {last}");
+    let failed = |error: KafkaError| classify::error(error, what());
+    let mut reread = Reread { records: Vec::new(), short: false };
+    if from > last {
+        reread.short = true;
+        return Ok(reread);
+    }
+    let consumer = client.reader(Isolation::Committed, group)?;
+    consumer.assign(&reader::list(id, Some(from))?).map_err(failed)?;
+    let mut joiner = Joiner::default();
+    let mut heard = Instant::now();
+    loop {
+        let message = match consumer.poll(Duration::from_secs(1)) {
+            None if heard.elapsed() > REREAD_PATIENCE => {
+                return Err(Error::new(ErrorKind::Unreachable, what()));
+            }
+            None => continue,
+            Some(Ok(message)) => message,
+            Some(Err(KafkaError::PartitionEOF(_))) => {
+                // It was there when it was read first.
+                reread.short = true;
+                break;
+            }
+            Some(Err(error)) if classify::kind(&error).action() == Action::Retry => {
+                warn!(stream = %id, %error, "reading again");
+                continue;
+            }
+            Some(Err(error)) => return Err(failed(error)),
+        };
+        heard = Instant::now();
+        let record = reader::record(&message);
+        let offset = record.offset;
+        if offset > last {
+            reread.short = true;
+            break;
+        }
+        join(&mut joiner, record, &mut reread.records);
+        if offset == last {
+            break;
+        }
+    }
+    info!(stream = %id, records = reread.records.len(), short = reread.short, "read again");
+    Ok(reread)
+}

@@ -1,0 +1,225 @@
+//! GroupOffsets: checkpoints as committed offsets of a group, with what is pending in their metadata.
+//!
+//! A commit that the group refuses, since this member is no longer in it, is tried again until the lane
+//! is taken back: only who took it may go on.
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::{Offset, TopicPartitionList};
+use tailwater_core::gap::Gap;
+use tailwater_core::position::{Checkpoint, Epoch, LaneId, Position, Seq};
+use tailwater_core::{Action, Error, ErrorKind, Result};
+use tailwater_pipeline::failpoint;
+use tailwater_pipeline::retry::{self, Backoff};
+use tailwater_pipeline::write_ahead::CheckpointStore;
+use tracing::{info, warn};
+
+use crate::checkpoints::Advance;
+use crate::client::{Client, PATIENCE, blocking};
+use crate::member::Consumer;
+use crate::metadata::{MAX_BYTES, Metadata};
+use crate::producer::{Offsets, Open};
+use crate::topics::Topics;
+use crate::transaction::Progress;
+
+/// Checkpoints in a group's committed offsets.
+#[derive(Clone)]
+pub struct GroupOffsets {
+    client: Client,
+    consumer: Arc<Consumer>,
+    topics: Topics,
+    busy: Arc<Mutex<()>>,
+}
+
+impl std::fmt::Debug for GroupOffsets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GroupOffsets").finish_non_exhaustive()
+    }
+}
+
+impl GroupOffsets {
+    pub(crate) fn new(
+        client: Client,
+        consumer: Arc<Consumer>,
+        topics: Topics,
+        busy: Arc<Mutex<()>>,
+    ) -> Self {
+        Self { client, consumer, topics, busy }
+    }
+
+    /// Held while offsets are committed, also by a thread whose task is gone.
+    pub(crate) fn busy(&self) -> Arc<Mutex<()>> {
+        Arc::clone(&self.busy)
+    }
+
+    async fn topic_id(&self, lane: &LaneId) -> Result<Epoch> {
+        let description = self.topics.describe(lane.topic()).await?.ok_or_else(|| {
+            let what = format!("topic `{}` is gone", lane.topic());
+            Error::new(ErrorKind::Busy, what)
+        })?;
+        Ok(description.id)
+    }
+
+    /// The committed offset of a lane and the text beside it.
+    async fn committed(&self, lane: &LaneId) -> Result<Option<(u64, String)>> {
+        let (this, lane) = (self.clone(), lane.clone());
+        blocking(move || {
+            let _busy = this.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            let what = || format!("cannot read the committed offset of `{lane}`");
+            let mut asked = TopicPartitionList::new();
+            asked.add_partition(lane.topic(), number(lane.partition()));
+            let answer = this.consumer.committed_offsets(asked, PATIENCE);
+            let answer = answer.map_err(|error| this.client.explain(error, what()))?;
+            for element in answer.elements() {
+                element.error().map_err(|error| this.client.explain(error, what()))?;
+                if let Offset::Offset(offset) = element.offset()
+                    && let Ok(offset) = u64::try_from(offset)
+                {
+                    return Ok(Some((offset, element.metadata().to_owned())));
+                }
+            }
+            Ok(None)
+        })
+        .await
+    }
+
+    async fn try_load(&self, lane: &LaneId) -> Result<Option<Checkpoint>> {
+        let epoch = self.topic_id(lane).await?;
+        let Some((offset, text)) = self.committed(lane).await? else { return Ok(None) };
+        let found = Metadata::read(&text).map_err(|why| {
+            let what = format!("the group's metadata of `{lane}` cannot be read: {why}");
+            Error::new(ErrorKind::Corrupt, what).with_hint(
+                "another program commits offsets in this group: give the pipeline another name, \
+                 or set the offset anew with `kafka-consumer-groups.sh`, which empties the metadata",
+            )
+        })?;
+        let next = Position { seq: Seq(offset), cursor: bytes::Bytes::new() };
+        match found {
+            Some(found) if found.epoch != epoch => {
+                info!(stream = %lane, was = %found.epoch, is = %epoch, "the topic was made anew: a new lane");
+                Ok(None)
+            }
+            Some(Metadata { renumbered, pending, .. }) => {
+                Ok(Some(Checkpoint { epoch, next, pending, renumbered }))
+            }
+            None => Ok(Some(Checkpoint { epoch, next, pending: None, renumbered: false })),
+        }
+    }
+}
+
+fn number(partition: u32) -> i32 {
+    i32::try_from(partition).unwrap_or(i32::MAX)
+}
+
+/// The offsets of these lanes with what belongs beside them.
+fn list(changes: &[(LaneId, Checkpoint)]) -> Result<TopicPartitionList> {
+    let mut list = TopicPartitionList::with_capacity(changes.len());
+    for (lane, checkpoint) in changes {
+        let text = Metadata::of(checkpoint).write();
+        if text.len() > MAX_BYTES {
+            let what = format!(
+                "the checkpoint of `{lane}` takes {} bytes, more than {MAX_BYTES}",
+                text.len()
+            );
+            return Err(
+                Error::new(ErrorKind::Unsuitable, what).with_hint("give the tables shorter names")
+            );
+        }
+        let mut element = list.add_partition(lane.topic(), number(lane.partition()));
+        let offset = i64::try_from(checkpoint.next.seq.0).unwrap_or(i64::MAX);
+        element.set_offset(Offset::Offset(offset)).map_err(|error| {
+            Error::new(ErrorKind::Bug, format!("`{lane}` has no offset {offset}"))
+                .with_source(error)
+        })?;
+        element.set_metadata(text);
+    }
+    Ok(list)
+}
+
+impl CheckpointStore for GroupOffsets {
+    async fn load(&mut self, lane: &LaneId) -> Result<Option<Checkpoint>> {
+        let this = self.clone();
+        retry::patiently(retry::FOR_EVER, || this.try_load(lane)).await
+    }
+
+    async fn begin(&mut self, lane: &LaneId) -> Result<Option<(Epoch, Seq)>> {
+        let this = self.clone();
+        retry::patiently(retry::FOR_EVER, || async {
+            let epoch = this.topic_id(lane).await?;
+            let (asked, of) = (this.clone(), lane.clone());
+            let low = blocking(move || {
+                let what = || format!("cannot look at `{of}`");
+                let partition = number(of.partition());
+                let marks = asked.consumer.fetch_watermarks(of.topic(), partition, PATIENCE);
+                marks.map(|(low, _)| low).map_err(|error| asked.client.explain(error, what()))
+            })
+            .await?;
+            Ok(Some((epoch, Seq(u64::try_from(low).unwrap_or_default()))))
+        })
+        .await
+    }
+
+    async fn save(&mut self, changes: Vec<(LaneId, Checkpoint)>) -> Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let changes = Arc::new(changes);
+        let mut backoff = Backoff::new();
+        loop {
+            let (this, these) = (self.clone(), Arc::clone(&changes));
+            let committed = blocking(move || {
+                let list = list(&these)?;
+                let _busy = this.busy.lock().unwrap_or_else(PoisonError::into_inner);
+                let answer = this.consumer.commit(&list, CommitMode::Sync);
+                answer.map_err(|error| this.client.explain(error, "cannot commit offsets"))
+            });
+            let error = match committed.await {
+                Ok(()) => break,
+                Err(error) => error,
+            };
+            if error.kind().action() != Action::Retry {
+                return Err(error);
+            }
+            if backoff.attempts().is_multiple_of(10) {
+                warn!(%error, cause = std::error::Error::source(&error), "committing again");
+            }
+            backoff.pause().await;
+        }
+        failpoint::reach(failpoint::CHECKPOINT_PLACED);
+        Ok(())
+    }
+}
+
+impl Progress for GroupOffsets {
+    async fn checkpoint(&mut self, lane: &LaneId) -> Result<Checkpoint> {
+        if let Some(checkpoint) = self.load(lane).await? {
+            return Ok(checkpoint);
+        }
+        let begun = self.begin(lane).await?;
+        let (epoch, _) = begun
+            .ok_or_else(|| Error::new(ErrorKind::Bug, format!("`{lane}` has no beginning")))?;
+        let next = Position { seq: Seq::ZERO, cursor: bytes::Bytes::new() };
+        Ok(Checkpoint { epoch, next, pending: None, renumbered: false })
+    }
+
+    fn pinned(&self, _: &str) -> Option<(Epoch, NonZeroU32)> {
+        None
+    }
+
+    fn put(&self, open: &Open<'_>, advance: &Advance, _: &Offsets) -> Result<Self> {
+        let group = self
+            .consumer
+            .group_metadata()
+            .ok_or_else(|| Error::new(ErrorKind::Bug, "a group without a name"))?;
+        open.commit_offsets(&list(&advance.streams)?, &group)?;
+        Ok(self.clone())
+    }
+
+    fn put_gap(&self, _: &Open<'_>, gap: &Gap) -> Result<Self> {
+        // The sink meets the same gap, and writes it down.
+        warn!(stream = %gap.lane, events = ?gap.events, reason = gap.reason.as_str(), "records are missing");
+        Ok(self.clone())
+    }
+}

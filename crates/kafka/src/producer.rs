@@ -1,0 +1,300 @@
+//! Producer: one transactional producer, whose every call blocks a thread of its own.
+//!
+//! ```text
+//!   begin ─▶ send … ─▶ flush ─▶ offsets are known ─▶ checkpoint ─▶ commit
+//!     └────────── any failure: abort, and say so ──────────┘
+//! ```
+//!
+//! A commit whose outcome is unknown is tried again until it is known. Who was fenced never begins
+//! again: somebody else has taken over.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rdkafka::TopicPartitionList;
+use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{Header, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
+use tailwater_core::position::Millis;
+use tailwater_core::{Error, ErrorKind, Result};
+use tracing::{info, warn};
+
+use crate::classify;
+use crate::client::{Client, Context, blocking};
+
+/// The last offset of each partition of each topic.
+pub type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
+
+/// After so long the broker aborts a transaction whose producer is gone.
+pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long one step may take before it is tried again.
+const STEP: Duration = Duration::from_secs(30);
+/// How long a look at the queue of acknowledgements waits.
+const POLL: Duration = Duration::from_millis(100);
+/// Messages on their way, in kilobytes.
+const QUEUE_KBYTES: &str = "65536";
+/// Larger than any message can be; what a topic takes is checked before.
+const LARGEST_MESSAGE: &str = "1000000000";
+
+/// A record to be sent.
+#[derive(Debug)]
+pub(crate) struct Outgoing<'m> {
+    pub(crate) topic: &'m str,
+    pub(crate) partition: i32,
+    pub(crate) key: Option<&'m [u8]>,
+    pub(crate) value: Option<&'m [u8]>,
+    pub(crate) headers: &'m [(Cow<'static, str>, Bytes)],
+    pub(crate) timestamp: Option<Millis>,
+}
+
+/// A transactional producer.
+#[derive(Clone)]
+pub(crate) struct Producer {
+    inner: Arc<BaseProducer<Landing>>,
+    client: Client,
+    id: Arc<str>,
+    busy: Arc<Mutex<()>>,
+}
+
+impl std::fmt::Debug for Producer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Producer").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// An open transaction.
+#[derive(Debug)]
+pub struct Open<'p>(&'p Producer);
+
+impl Producer {
+    /// A producer that has the transactional id for itself: an earlier one with this id is fenced, and
+    /// its open transaction is aborted.
+    ///
+    /// `busy` is held while a transaction is open, also by a thread whose task is gone.
+    pub(crate) async fn start(client: &Client, id: &str, busy: Arc<Mutex<()>>) -> Result<Self> {
+        let mut config = client.config();
+        let set = config
+            .set("transactional.id", id)
+            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
+            .set("acks", "all")
+            .set("queue.buffering.max.kbytes", QUEUE_KBYTES)
+            .set("message.max.bytes", LARGEST_MESSAGE);
+        for (name, value) in [("linger.ms", "1"), ("compression.type", "lz4")] {
+            if set.get(name).is_none() {
+                set.set(name, value);
+            }
+        }
+        let landing = Landing { client: client.context(), landed: Mutex::default() };
+        let inner = config
+            .create_with_context(landing)
+            .map_err(|error| classify::error(error, "cannot make a Kafka producer"))?;
+        let this = Self { inner: Arc::new(inner), client: client.clone(), id: id.into(), busy };
+        let producer = this.clone();
+        blocking(move || {
+            let what = format!("cannot begin transactions as `{}`", producer.id);
+            producer.until_definite(what, |inner| inner.init_transactions(STEP))
+        })
+        .await?;
+        info!(transactional_id = id, "kafka takes our transactions");
+        Ok(this)
+    }
+
+    /// Runs one transaction, on a thread of its own. On an error nothing of it is committed.
+    pub(crate) async fn transact<T: Send + 'static>(
+        &self,
+        fill: impl FnOnce(&Open<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let this = self.clone();
+        blocking(move || {
+            let _busy = this.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            this.inner.context().begin();
+            let begun = this.inner.begin_transaction();
+            begun.map_err(|error| this.error(error, "begin"))?;
+            let filled = fill(&Open(&this)).and_then(|value| this.commit().map(|()| value));
+            if filled.is_err() {
+                this.abort()?;
+            }
+            filled
+        })
+        .await
+    }
+
+    /// Lets librdkafka say what it has to say; it keeps the sign-in fresh.
+    pub(crate) async fn look(&self) -> Result<()> {
+        let this = self.clone();
+        blocking(move || {
+            this.inner.poll(Duration::ZERO);
+            Ok(())
+        })
+        .await
+    }
+
+    fn commit(&self) -> Result<()> {
+        let what = format!("cannot commit a transaction of `{}`", self.id);
+        self.until_definite(what, |inner| inner.commit_transaction(STEP))
+    }
+
+    fn abort(&self) -> Result<()> {
+        let what = format!("cannot abort a transaction of `{}`", self.id);
+        self.until_definite(what, |inner| inner.abort_transaction(STEP))
+    }
+
+    /// Tries a step until its outcome is known: only what librdkafka calls retriable is tried again.
+    fn until_definite(
+        &self,
+        what: String,
+        step: impl Fn(&BaseProducer<Landing>) -> std::result::Result<(), KafkaError>,
+    ) -> Result<()> {
+        loop {
+            let error = match step(&self.inner) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let retriable = match &error {
+                KafkaError::Transaction(error) => error.is_retriable() && !error.is_fatal(),
+                KafkaError::Flush(_) => true,
+                _ => false,
+            };
+            let error = self.client.explain(error, what.clone());
+            if !retriable || error.kind() == ErrorKind::Unauthorized {
+                return Err(error);
+            }
+            warn!(%error, "trying again");
+        }
+    }
+
+    fn error(&self, error: KafkaError, step: &str) -> Error {
+        self.client.explain(error, format!("cannot {step} a transaction of `{}`", self.id))
+    }
+}
+
+impl Open<'_> {
+    /// Puts a record on its way.
+    pub(crate) fn send(&self, record: &Outgoing<'_>) -> Result<()> {
+        let Outgoing { topic, partition, key, value, headers, timestamp } = record;
+        let producer = &self.0.inner;
+        let mut owned = OwnedHeaders::new_with_capacity(headers.len());
+        for (name, value) in *headers {
+            owned = owned.insert(Header { key: name, value: Some(&**value) });
+        }
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(*partition);
+        record.key = *key;
+        record.payload = *value;
+        record.timestamp = timestamp.map(|at| at.0);
+        record.headers = (!headers.is_empty()).then_some(owned);
+        loop {
+            match producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(Code::QueueFull), refused)) => {
+                    record = refused;
+                    producer.poll(POLL);
+                }
+                Err((error, _)) => {
+                    let what = format!("cannot send to topic `{topic}`");
+                    return Err(self.0.client.explain(error, what));
+                }
+            }
+        }
+    }
+
+    /// Waits until all that was sent is acknowledged, and tells where it is.
+    pub(crate) fn flush(&self) -> Result<Offsets> {
+        let producer = &self.0.inner;
+        while let Err(error) = producer.flush(STEP) {
+            warn!(%error, id = %self.0.id, "kafka has not acknowledged everything yet");
+        }
+        let mut landed = producer.context().landed();
+        match landed.failed.take() {
+            Some((topic, error)) => {
+                let what = format!("topic `{topic}` did not take a record");
+                Err(self.0.client.explain(error, what))
+            }
+            None => Ok(landed.last.clone()),
+        }
+    }
+
+    /// Puts a group's offsets into the transaction.
+    pub(crate) fn commit_offsets(
+        &self,
+        offsets: &TopicPartitionList,
+        group: &ConsumerGroupMetadata,
+    ) -> Result<()> {
+        let what = "cannot put offsets into a transaction".to_owned();
+        self.0.until_definite(what, |inner| inner.send_offsets_to_transaction(offsets, group, STEP))
+    }
+}
+
+/// Hears what became of each record.
+struct Landing {
+    client: Context,
+    landed: Mutex<Landed>,
+}
+
+/// What became of the records of a transaction.
+#[derive(Debug, Default)]
+struct Landed {
+    last: Offsets,
+    failed: Option<(String, KafkaError)>,
+}
+
+impl Landing {
+    fn landed(&self) -> MutexGuard<'_, Landed> {
+        self.landed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self) {
+        *self.landed() = Landed::default();
+    }
+}
+
+impl ClientContext for Landing {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = Context::ENABLE_REFRESH_OAUTH_TOKEN;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.client.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.client.error(error, reason);
+    }
+
+    fn generate_oauth_token(
+        &self,
+        config: Option<&str>,
+    ) -> std::result::Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.client.generate_oauth_token(config)
+    }
+}
+
+impl ProducerContext for Landing {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let mut landed = self.landed();
+        match result {
+            Ok(message) => {
+                let (topic, partition) = (message.topic(), message.partition());
+                match landed.last.get_mut(topic) {
+                    Some(partitions) => {
+                        partitions.insert(partition, message.offset());
+                    }
+                    None => {
+                        let partitions = BTreeMap::from([(partition, message.offset())]);
+                        landed.last.insert(topic.to_owned(), partitions);
+                    }
+                }
+            }
+            Err((error, message)) => {
+                if landed.failed.is_none() {
+                    landed.failed = Some((message.topic().to_owned(), error.clone()));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! ToMessages: the transform of the source, change events into the messages of a part.
+
+use tailwater_core::{Error, ErrorKind, Result};
+use tailwater_core::event::ChangeEvent;
+use tailwater_core::message;
+use tailwater_core::position::Millis;
+use tailwater_core::producing::{Produced, Producing};
+use tailwater_core::record::Message;
+use tailwater_pipeline::budget::Share;
+use tailwater_pipeline::{Part, Transform};
+
+/// The messages of one part, in order.
+#[derive(Debug)]
+pub struct Messages {
+    /// The messages.
+    pub messages: Vec<Message>,
+    /// When the newest event happened.
+    pub newest: Millis,
+}
+
+/// Turns change events into messages.
+#[derive(Debug)]
+pub struct ToMessages {
+    producing: Producing,
+}
+
+impl ToMessages {
+    /// Messages as they are configured.
+    pub fn new(producing: Producing) -> Self {
+        Self { producing }
+    }
+}
+
+impl Transform for ToMessages {
+    type In = Vec<ChangeEvent>;
+    type Out = Messages;
+
+    fn apply(&self, mut part: Part<Vec<ChangeEvent>>) -> Result<Part<Messages>> {
+        let events = std::mem::take(&mut part.body);
+        let mut messages = Vec::with_capacity(events.len());
+        for event in &events {
+            if self.producing.messages(event, &mut messages)? == Produced::NoTopic {
+                let namespace = [event.db(), event.coll()].map(String::from_utf8_lossy).join(".");
+                let what = format!("events of `{namespace}` have no topic");
+                return Err(Error::new(ErrorKind::Unsuitable, what)
+                    .with_hint("name one in `kafka.topics.map`, or do not watch the collection"));
+            }
+        }
+        let newest = events.iter().map(ChangeEvent::ts).max().unwrap_or(Millis(0));
+        if let Some(mut share) = part.held.drain(..).reduce(Share::and) {
+            share.resize(messages.iter().map(message::bytes_in_batch).sum());
+            part.held.push(share);
+        }
+        Ok(part.with_body(Messages { messages, newest }))
+    }
+}

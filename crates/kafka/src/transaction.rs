@@ -1,0 +1,303 @@
+//! Transaction: delivers batches into topics, each with its checkpoints in one Kafka transaction.
+//!
+//! Progress is what the transaction commits, so nothing is ever half there. A transaction that fails
+//! is aborted, and its batch is sent again.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use tailwater_core::gap::Gap;
+use tailwater_core::message::{self, header};
+use tailwater_core::position::{Checkpoint, Epoch, LaneId, Position};
+use tailwater_core::record::{Message, Route};
+use tailwater_core::{Action, Error, ErrorKind, Result};
+use tailwater_pipeline::retry::Backoff;
+use tailwater_pipeline::vitals::Vitals;
+use tailwater_pipeline::{Batch, Delivery, Part, failpoint, write_ahead};
+use tracing::{info, warn};
+
+use crate::checkpoints::{Advance, CheckpointTopic};
+use crate::client::Client;
+use crate::offsets::GroupOffsets;
+use crate::producer::{Offsets, Open, Outgoing, Producer};
+use crate::to_messages::Messages;
+use crate::topics::{Topic, Topics};
+
+/// How far lanes are, as a transaction says it.
+pub trait Progress: Clone + Send + Sync + 'static {
+    /// How far a lane is.
+    fn checkpoint(&mut self, lane: &LaneId) -> impl Future<Output = Result<Checkpoint>> + Send;
+
+    /// The number of partitions of a topic that a document's partition was chosen among, with the id
+    /// of the topic that it was.
+    fn pinned(&self, topic: &str) -> Option<(Epoch, NonZeroU32)>;
+
+    /// Puts into an open transaction how far lanes are. Gives what is known once it is committed.
+    ///
+    /// # Errors
+    /// Those of sending.
+    fn put(&self, open: &Open<'_>, advance: &Advance, offsets: &Offsets) -> Result<Self>;
+
+    /// Puts into an open transaction what is missing for good. To tell it twice is to tell it once.
+    ///
+    /// # Errors
+    /// Those of sending.
+    fn put_gap(&self, open: &Open<'_>, gap: &Gap) -> Result<Self>;
+}
+
+/// Delivers into topics, with the progress `P` in the same transaction.
+#[derive(Debug)]
+pub struct Transaction<P> {
+    producer: Producer,
+    topics: Topics,
+    progress: P,
+    vitals: Vitals,
+    lanes: BTreeMap<LaneId, Epoch>,
+}
+
+/// Where the messages of a batch go.
+type Routes = BTreeMap<Arc<str>, Topic>;
+
+impl Transaction<CheckpointTopic> {
+    /// Takes over the pipeline's transactional id, and then reads how far it is: in this order, so
+    /// that nothing can be added behind our back.
+    ///
+    /// # Errors
+    /// Those of the cluster; `InUse` when somebody takes over meanwhile.
+    pub async fn begin(
+        client: &Client,
+        topics: Topics,
+        pipeline: &str,
+        checkpoints: &Arc<str>,
+        vitals: Vitals,
+    ) -> Result<Self> {
+        topics.ensure_checkpoints(checkpoints).await?;
+        let id = format!("{pipeline}.source");
+        let producer = Producer::start(client, &id, Arc::default()).await?;
+        let progress = CheckpointTopic::read(client, &id, checkpoints).await?;
+        Ok(Self { producer, topics, progress, vitals, lanes: BTreeMap::new() })
+    }
+
+    /// What was read, and what was committed since.
+    pub fn checkpoints(&self) -> &CheckpointTopic {
+        &self.progress
+    }
+
+    /// Begins every stream that has no checkpoint, durably.
+    ///
+    /// # Errors
+    /// Those of the transaction.
+    pub async fn begin_missing(
+        &mut self,
+        lanes: impl IntoIterator<Item = LaneId>,
+        position: &Position,
+    ) -> Result<()> {
+        let mut streams = Vec::new();
+        for lane in lanes.into_iter().filter(|lane| self.progress.stream(lane).is_none()) {
+            let epoch = write_ahead::new_epoch()?;
+            info!(stream = %lane, %epoch, "stream begins");
+            let next = position.clone();
+            streams.push((lane, Checkpoint { epoch, next, pending: None, renumbered: false }));
+        }
+        if streams.is_empty() {
+            return Ok(());
+        }
+        let advance = Advance { streams, topics: BTreeMap::new() };
+        self.commit(Arc::default(), Routes::new(), advance).await
+    }
+}
+
+impl Transaction<GroupOffsets> {
+    /// Delivers what a group reads, with its offsets in the same transactions. The id is nobody's
+    /// else: who is no longer in the group is refused by the offsets.
+    ///
+    /// # Errors
+    /// Those of the cluster.
+    pub async fn of_group(
+        client: &Client,
+        topics: Topics,
+        part: &str,
+        offsets: GroupOffsets,
+        vitals: Vitals,
+    ) -> Result<Self> {
+        let id = format!("{part}.{}", write_ahead::new_epoch()?);
+        let producer = Producer::start(client, &id, offsets.busy()).await?;
+        Ok(Self { producer, topics, progress: offsets, vitals, lanes: BTreeMap::new() })
+    }
+}
+
+impl<P: Progress> Transaction<P> {
+    /// The topics of these messages, made where they are missing.
+    async fn routes<'m>(&self, messages: impl Iterator<Item = &'m Message>) -> Result<Routes> {
+        let mut routes = Routes::new();
+        for message in messages {
+            if !routes.contains_key(&message.topic) {
+                let pinned = self.progress.pinned(&message.topic);
+                let topic = self.topics.ensure(&message.topic, pinned).await?;
+                routes.insert(Arc::clone(&message.topic), topic);
+            }
+        }
+        Ok(routes)
+    }
+
+    /// Sends messages and checkpoints in one transaction, as often as it takes.
+    async fn commit(
+        &mut self,
+        messages: Arc<Vec<Message>>,
+        routes: Routes,
+        advance: Advance,
+    ) -> Result<()> {
+        let (before, sent) = (self.progress.clone(), Arc::clone(&messages));
+        let committed = self.producer.transact(move |open| {
+            for message in sent.iter() {
+                send(open, message, routes.get(&message.topic))?;
+            }
+            failpoint::reach(failpoint::SENT);
+            let offsets = open.flush()?;
+            let after = before.put(open, &advance, &offsets)?;
+            failpoint::reach(failpoint::COMMITTING);
+            Ok(after)
+        });
+        self.progress = committed.await?;
+        failpoint::reach(failpoint::COMMITTED);
+        Ok(())
+    }
+
+    async fn try_deliver(
+        &mut self,
+        messages: &Arc<Vec<Message>>,
+        streams: &[(LaneId, Checkpoint)],
+    ) -> Result<()> {
+        let routes = self.routes(messages.iter()).await?;
+        let topics =
+            routes.iter().map(|(name, topic)| (name.to_string(), (topic.id, topic.partitions)));
+        let advance = Advance { streams: streams.to_vec(), topics: topics.collect() };
+        self.commit(Arc::clone(messages), routes, advance).await
+    }
+
+    fn checkpoint(&self, part: &Part<Messages>) -> Result<(LaneId, Checkpoint)> {
+        let Some(epoch) = self.lanes.get(&part.lane).copied() else {
+            let what = format!("`{}` was never claimed", part.lane);
+            return Err(Error::new(ErrorKind::Bug, what));
+        };
+        let next = part.next.clone();
+        Ok((part.lane.clone(), Checkpoint { epoch, next, pending: None, renumbered: false }))
+    }
+}
+
+/// Sends a message to the partitions that are to have it.
+fn send(open: &Open<'_>, message: &Message, topic: Option<&Topic>) -> Result<()> {
+    let Some(topic) = topic else {
+        let what = format!("topic `{}` was never asked for", message.topic);
+        return Err(Error::new(ErrorKind::Bug, what));
+    };
+    let partitions = topic.partitions.get();
+    let (first, count) = match message.route {
+        Route::Hash(hash) => ((hash & 0x7fff_ffff) % partitions, 1),
+        Route::Every => (0, partitions),
+    };
+    let mut chunks = Vec::new();
+    for partition in first..first + count {
+        let copy = (partition != first).then(|| without_row(message));
+        let message = copy.as_ref().unwrap_or(message);
+        if message::bytes_in_batch(message) <= topic.max_message_bytes {
+            send_one(open, message, partition)?;
+            continue;
+        }
+        chunks.clear();
+        message::chunks(message.clone(), topic.max_message_bytes, &mut chunks)?;
+        for chunk in &chunks {
+            send_one(open, chunk, partition)?;
+        }
+    }
+    Ok(())
+}
+
+/// The copy of a marker in another partition than the first: the first one's makes the row.
+fn without_row(message: &Message) -> Message {
+    let mut copy = message.clone();
+    if !copy.headers.is_empty() {
+        copy.headers.push((header::ROW.into(), header::NO.into()));
+    }
+    copy
+}
+
+fn send_one(open: &Open<'_>, message: &Message, partition: u32) -> Result<()> {
+    open.send(&Outgoing {
+        topic: &message.topic,
+        partition: i32::try_from(partition).unwrap_or(i32::MAX),
+        key: message.key.as_deref(),
+        value: message.value.as_deref(),
+        headers: &message.headers,
+        timestamp: Some(message.timestamp),
+    })
+}
+
+impl<P: Progress> Delivery for Transaction<P> {
+    type Body = Messages;
+
+    async fn claim(&mut self, lane: &LaneId) -> Result<Checkpoint> {
+        let checkpoint = self.progress.checkpoint(lane).await?;
+        self.lanes.insert(lane.clone(), checkpoint.epoch);
+        Ok(checkpoint)
+    }
+
+    async fn recover(&mut self, part: Part<Messages>) -> Result<()> {
+        Err(Error::new(ErrorKind::Bug, format!("`{}` cannot be half delivered", part.lane)))
+    }
+
+    async fn deliver(&mut self, batch: Batch<Messages>) -> Result<()> {
+        if batch.parts.is_empty() {
+            return self.producer.look().await;
+        }
+        let streams = batch.parts.iter().map(|part| self.checkpoint(part));
+        let streams = streams.collect::<Result<Vec<_>>>()?;
+        let mut messages = Vec::new();
+        let mut delivered = Vec::new();
+        let mut held = Vec::new();
+        for part in batch.parts {
+            let Part { lane, range, body, held: share, .. } = part;
+            delivered.push((lane, range.map_or(0, |range| range.count()), body.newest));
+            messages.extend(body.messages);
+            held.extend(share);
+        }
+        let messages = Arc::new(messages);
+        let mut backoff = Backoff::new();
+        while let Err(error) = self.try_deliver(&messages, &streams).await {
+            if error.kind().action() != Action::Retry {
+                return Err(error);
+            }
+            for (lane, ..) in &delivered {
+                self.vitals.delivery_failed(lane);
+            }
+            warn!(%error, cause = std::error::Error::source(&error), "transaction aborted, sending again");
+            for message in messages.iter() {
+                // One of them may be gone, or another one by now.
+                self.topics.forget(&message.topic);
+            }
+            backoff.pause().await;
+        }
+        for (lane, events, newest) in delivered {
+            self.vitals.delivered(&lane, events, newest);
+        }
+        drop(held);
+        Ok(())
+    }
+
+    fn release(&mut self, lanes: &[LaneId]) {
+        self.lanes.retain(|lane, _| !lanes.contains(lane));
+    }
+
+    async fn record_gap(&mut self, gap: &Gap) -> Result<()> {
+        let progress = self.progress.clone();
+        let gap = gap.clone();
+        let recorded = self.producer.transact(move |open| progress.put_gap(open, &gap));
+        self.progress = recorded.await?;
+        Ok(())
+    }
+
+    async fn settle(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
