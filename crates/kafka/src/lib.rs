@@ -19,6 +19,7 @@ mod metadata;
 pub mod offsets;
 mod producer;
 mod reader;
+mod settings;
 pub mod to_messages;
 mod topic_id;
 pub mod topics;

@@ -1,11 +1,11 @@
 //! ToMessages: the transform of the source, change events into the messages of a part.
 
-use tailwater_core::{Error, ErrorKind, Result};
 use tailwater_core::event::ChangeEvent;
 use tailwater_core::message;
 use tailwater_core::position::Millis;
 use tailwater_core::producing::{Produced, Producing};
 use tailwater_core::record::Message;
+use tailwater_core::{Error, ErrorKind, Result};
 use tailwater_pipeline::budget::Share;
 use tailwater_pipeline::{Part, Transform};
 
