@@ -29,7 +29,7 @@ use crate::classify;
 use crate::client::{Client, Context, blocking};
 
 /// The last offset of each partition of each topic.
-pub type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
+pub(crate) type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
 
 /// After so long the broker aborts a transaction whose producer is gone.
 pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
