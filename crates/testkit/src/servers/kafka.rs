@@ -4,13 +4,12 @@
 //! open transactions of the dead end within seconds. Without a log of its own disk it loses nothing
 //! when it is killed, since the kernel keeps what was written.
 
-mod certificates;
 mod java;
 mod properties;
+mod secured;
 mod shared;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -25,6 +24,7 @@ use super::resident::Resident;
 use super::{Needed, folder};
 use java::Java;
 use properties::Ports;
+pub use secured::Secured;
 
 /// How long a healthy broker may take to start, on the slowest machine.
 const START_DEADLINE: Duration = Duration::from_secs(90);
@@ -43,30 +43,6 @@ pub struct Options {
     pub authorized: bool,
     /// Lines of `server.properties`; they win over what the rig says.
     pub properties: Vec<(&'static str, String)>,
-}
-
-/// Where a client must sign in, and what it needs for that.
-///
-/// Who signs in by password or certificate is [`Kafka::USER`] with [`Kafka::PASSWORD`]. Rights of
-/// the certificate belong to `User:CN=tailwater`.
-#[derive(Debug)]
-pub struct Secured {
-    /// `SASL_SSL` with SCRAM-SHA-512, SCRAM-SHA-256 and PLAIN.
-    pub password: String,
-    /// `SSL`; the client must show its certificate.
-    pub certificate: String,
-    /// `SASL_PLAINTEXT` with OAUTHBEARER; any unsigned token will do.
-    pub token: String,
-    /// Who has signed the broker's certificate, as PEM.
-    pub ca: PathBuf,
-    /// The client's certificate, as PEM.
-    pub client_certificate: PathBuf,
-    /// Its key, as PEM.
-    pub client_key: PathBuf,
-    /// A certificate of the same name that somebody else has signed.
-    pub stranger_certificate: PathBuf,
-    /// Its key.
-    pub stranger_key: PathBuf,
 }
 
 /// A broker on free loopback ports.
@@ -143,7 +119,7 @@ impl Kafka {
         let home = tempfile::Builder::new().prefix("tailwater-kafka-").tempdir()?;
         let ports = Ports::free(options.secured)?;
         let secured = match ports.secured {
-            Some(ports) => Some(certificates::make(home.path(), ports)?),
+            Some(ports) => Some(secured::make(home.path(), ports)?),
             None => None,
         };
         let text = properties::server(home.path(), &ports, options);
