@@ -96,6 +96,7 @@ pub(in crate::config) fn read(
         pipeline: around.pipeline,
         scopes: around.scopes,
         connector: naming,
+        reads: around.reads,
         must_name_what_to_read: around.reads && !around.writes,
     };
     let topics = topics::read(section.section("topics"), &at_kafka, around, reader);

@@ -19,11 +19,13 @@ pub(super) struct Around<'a> {
     pub(super) scopes: Option<&'a [Scope]>,
     /// The naming of the connector, and where it is asked for.
     pub(super) connector: Option<At<TopicNaming>>,
-    /// Topics are read, and nothing is watched that would name them.
+    /// Whether topics of collections are read.
+    pub(super) reads: bool,
+    /// They are read, and nothing is watched that would name them.
     pub(super) must_name_what_to_read: bool,
 }
 
-/// A year of hundred.
+/// A hundred years.
 const LONGEST_RETENTION_HOURS: u64 = 876_000;
 const MOST_PARTITIONS: u64 = 100_000;
 /// librdkafka's bound for one message.
@@ -50,11 +52,19 @@ pub(super) fn read(
         max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
     };
     let at = section.as_ref().map_or(at_kafka, |section| &section.place).clone();
+    let mut at_raw = at.clone();
+    let mut at_read = None;
     let mut own = [&topics.normalized, &topics.dead_letter, &topics.checkpoints]
         .map(|name| (at.clone(), Arc::clone(name)));
     if let Some(mut section) = section {
-        topics.raw = read_naming(&mut section, &around, reader);
-        topics.read = read_subscription(&mut section, reader);
+        if let Some((_, node)) = section.given("raw") {
+            at_raw = node.place.clone();
+        }
+        topics.raw = read_naming(&mut section, &at_raw, &around, reader);
+        if let Some(At { place, value }) = read_subscription(&mut section, reader) {
+            at_read = Some(place);
+            topics.read = Some(value);
+        }
         for (name, (place, topic)) in OWN.into_iter().zip(&mut own) {
             if let Some(given) = section.text(name) {
                 if let Some(name) = checked(&given, reader) {
@@ -88,9 +98,30 @@ pub(super) fn read(
     }
     let named = own.clone().into_iter().zip(OWN).map(|((place, topic), name)| (name, place, topic));
     let named: Vec<Named> = named.collect();
-    check_alike(&named, &topics.raw, around.scopes, reader);
-    let of_scopes = around.scopes.map(|scopes| topics.raw.subscription(scopes));
-    check_apart(&named, topics.read.as_deref().or(of_scopes.as_deref()), reader);
+    check_own(&named, reader);
+    if let Some(scopes) = around.scopes {
+        check_raw(&topics.raw, scopes, &at_raw, reader);
+    }
+    let written = around.scopes.map(|scopes| topics.raw.subscription(scopes));
+    match (&topics.read, at_read, written) {
+        (Some(read), Some(place), _) => {
+            for (name, _, topic) in named.iter().filter(|(_, _, topic)| is_subscribed(read, topic))
+            {
+                let what = format!("`read` takes in `{topic}`, which is no topic of collections");
+                let mend = format!("let it take in less, or give `{name}` another name");
+                reader.complain(&place, what, mend);
+            }
+        }
+        (_, _, Some(written)) if around.reads => {
+            let taken = |(_, _, topic): &&Named| is_subscribed(&written, topic);
+            for (name, _, topic) in named.iter().filter(taken) {
+                let what = format!("a topic of collections may be called `{topic}` too");
+                let mend = format!("begin their names with a word, or give `{name}` another name");
+                reader.complain(&at_raw, what, mend);
+            }
+        }
+        _ => {}
+    }
     let [normalized, dead_letter, checkpoints] = own.map(|(_, topic)| topic);
     Topics { normalized, dead_letter, checkpoints, ..topics }
 }
@@ -109,7 +140,12 @@ fn checked(at: &At<String>, reader: &Reader<'_>) -> Option<Arc<str>> {
     }
 }
 
-fn read_naming(section: &mut Section<'_>, around: &Around<'_>, reader: &Reader<'_>) -> TopicNaming {
+fn read_naming(
+    section: &mut Section<'_>,
+    at: &Place,
+    around: &Around<'_>,
+    reader: &Reader<'_>,
+) -> TopicNaming {
     if let Some(At { value, .. }) = &around.connector {
         for name in ["raw", "map"] {
             if let Some((key, node)) = section.given(name) {
@@ -121,19 +157,17 @@ fn read_naming(section: &mut Section<'_>, around: &Around<'_>, reader: &Reader<'
         }
         return value.clone();
     }
-    let raw = section.text("raw");
-    let at = raw.as_ref().map_or(&section.place, |at| &at.place).clone();
-    let template = raw.map_or_else(|| DEFAULT_RAW.to_owned(), |at| at.value);
+    let template = section.text("raw").map_or_else(|| DEFAULT_RAW.to_owned(), |at| at.value);
     let map = read_map(section, reader);
     match TopicNaming::of_template(&template) {
         Ok(naming) => {
             if let Some(scopes) = around.scopes {
-                check_template(&template, scopes, &map, &at, reader);
+                check_template(&template, scopes, &map, at, reader);
             }
             naming.with_map(map)
         }
         Err(why) => {
-            reader.complain(&at, why, format!("write for example \"{DEFAULT_RAW}\""));
+            reader.complain(at, why, format!("write for example \"{DEFAULT_RAW}\""));
             TopicNaming::default()
         }
     }
@@ -200,7 +234,7 @@ fn check_template(template: &str, scopes: &[Scope], map: &Map, place: &Place, re
     }
 }
 
-fn read_subscription(section: &mut Section<'_>, reader: &Reader<'_>) -> Option<Vec<String>> {
+fn read_subscription(section: &mut Section<'_>, reader: &Reader<'_>) -> Option<At<Vec<String>>> {
     let texts = section.texts("read")?;
     let mut all = Vec::new();
     for at in texts.value {
@@ -215,43 +249,35 @@ fn read_subscription(section: &mut Section<'_>, reader: &Reader<'_>) -> Option<V
         }
         all.push(at.value);
     }
-    Some(all)
+    Some(At { place: texts.place, value: all })
 }
 
 /// Kafka keeps no two topics that differ in `.` and `_` alone.
-fn check_alike(own: &[Named], raw: &TopicNaming, scopes: Option<&[Scope]>, reader: &Reader<'_>) {
-    let alike = |one: &str, other: &str| one.replace('.', "_") == other.replace('.', "_");
+fn are_alike(one: &str, other: &str) -> bool {
+    one.replace('.', "_") == other.replace('.', "_")
+}
+
+fn check_own(own: &[Named], reader: &Reader<'_>) {
     for (at, (name, place, topic)) in own.iter().enumerate() {
-        for (other, _, same) in &own[..at] {
-            if alike(topic, same) {
-                let what = format!("`{other}` and `{name}` would share the topic `{topic}`");
-                reader.complain(place, what, "choose another name for one of them");
-            }
+        for (other, _, _) in own[..at].iter().filter(|(_, _, same)| are_alike(topic, same)) {
+            let what = format!("`{other}` and `{name}` would share the topic `{topic}`");
+            reader.complain(place, what, "choose another name for one of them");
         }
     }
+}
+
+fn check_raw(raw: &TopicNaming, scopes: &[Scope], place: &Place, reader: &Reader<'_>) {
     let mut seen: Vec<(String, Arc<str>)> = Vec::new();
-    for scope in scopes.into_iter().flatten() {
+    for scope in scopes {
         let Scope::Collection { db, coll } = scope else { continue };
         let Some(topic) = raw.topic(db, coll) else { continue };
-        let same = |(_, other): &&(String, Arc<str>)| *other != topic && alike(other, &topic);
-        if let (Some((namespace, other)), Some((_, place, _))) =
-            (seen.iter().find(same), own.first())
-        {
+        let mut others = seen.iter().filter(|(_, other)| *other != topic);
+        if let Some((namespace, other)) = others.find(|(_, other)| are_alike(other, &topic)) {
             let what = format!(
-                "Kafka cannot have the topic `{topic}` of `{db}.{coll}` beside `{other}` of `{namespace}`"
+                "Kafka cannot have `{topic}`, of `{db}.{coll}`, beside `{other}`, of `{namespace}`"
             );
             reader.complain(place, what, "give one of them another name by `map`");
         }
         seen.push((format!("{db}.{coll}"), topic));
-    }
-}
-
-/// What is not of collections must not be read as if it were.
-fn check_apart(own: &[Named], subscription: Option<&[String]>, reader: &Reader<'_>) {
-    for (name, place, topic) in own {
-        if subscription.is_some_and(|subscription| is_subscribed(subscription, topic)) {
-            let what = format!("a topic of collections may be called `{topic}` too");
-            reader.complain(place, what, format!("choose another name for `{name}`, or for them"));
-        }
     }
 }
