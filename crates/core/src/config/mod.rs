@@ -276,7 +276,13 @@ fn read(mut root: Section<'_>, given: &Given, reader: &Reader<'_>) -> Option<Con
     reader.lenient.set(false);
     let (kafka, mut lies) = match kafka {
         Some(section) => {
-            let around = kafka::Around { pipeline: &pipeline, scopes, writes: has_mongodb, reads };
+            let around = kafka::Around {
+                pipeline: &pipeline,
+                scopes,
+                writes: has_mongodb,
+                reads,
+                no_documents: source.no_documents.as_ref(),
+            };
             kafka::read(section, &around, reader)
         }
         None => Default::default(),

@@ -353,6 +353,13 @@ fn each_mistake_is_told_with_line_and_caret() {
             watched("operations: [insert], collections: [a.b]", "publish: full_document"),
         ),
         (
+            "nothing of updates",
+            no_state(&watched(
+                "full_document: default, collections: [a.b]",
+                "publish: full_document",
+            )),
+        ),
+        (
             "a connector unasked",
             in_kafka("connector: { connection.uri: 'mongodb://me:hunter2@db' }"),
         ),
@@ -404,6 +411,11 @@ fn each_mistake_is_told_with_line_and_caret() {
         (
             "a topic that is read as a collection's",
             watched("deployment: true", "topics: { raw: '{db}.{coll}', normalized: records }"),
+        ),
+        (
+            "a topic that is written as a collection's",
+            watched("collections: [ingest.checkpoints]", "topics: { raw: '{db}.{coll}' }")
+                .replace("clickhouse:", "pipeline: ingest\n#"),
         ),
         ("a dead letter that is read", sink("topics: { read: ['^events'] }")),
         (

@@ -18,6 +18,8 @@ pub(super) struct Read {
     pub(super) simplified: Option<Place>,
 }
 
+pub(super) const TOMBSTONES: &str = "publish.full.document.only.tombstone.on.delete";
+
 const FORMATTERS: [(&str, Formatter); 3] = [
     ("DefaultJson", Formatter::Default),
     ("ExtendedJson", Formatter::Extended),
@@ -90,8 +92,7 @@ pub(super) fn read(section: Option<Section<'_>>, reader: &Reader<'_>) -> Read {
             messages.full_document_only = at.value;
             full_document_only = at.value.then_some(at.place);
         }
-        let tombstones = "publish.full.document.only.tombstone.on.delete";
-        if let Some(at) = flag(&mut section, tombstones, reader) {
+        if let Some(at) = flag(&mut section, TOMBSTONES, reader) {
             messages.tombstones = at.value;
         }
         if let Some(at) = flag(&mut section, "change.stream.document.key.as.key", reader) {

@@ -17,8 +17,8 @@ pub(super) struct Around<'a> {
     pub(super) pipeline: &'a str,
     /// What is watched, where anything is and that is sound.
     pub(super) scopes: Option<&'a [Scope]>,
-    /// The naming of the connector, and where it is asked for.
-    pub(super) connector: Option<At<TopicNaming>>,
+    /// The naming of the connector, where that is asked for.
+    pub(super) connector: Option<TopicNaming>,
     /// Whether topics of collections are read.
     pub(super) reads: bool,
     /// They are read, and nothing is watched that would name them.
@@ -28,106 +28,104 @@ pub(super) struct Around<'a> {
 /// A hundred years.
 const LONGEST_RETENTION_HOURS: u64 = 876_000;
 const MOST_PARTITIONS: u64 = 100_000;
+const MOST_REPLICAS: u64 = 100;
 /// librdkafka's bound for one message.
 const LARGEST_MESSAGE: u64 = 1_000_000_000;
 
-type Named = (&'static str, Place, Arc<str>);
+/// Where names stand, or would.
+struct Places {
+    raw: Place,
+    read: Place,
+    /// In the order of [`own`].
+    own: [Place; 3],
+}
+
+/// The topics that are not of collections.
+fn own(topics: &mut Topics) -> [(&'static str, &mut Arc<str>); 3] {
+    [
+        ("normalized", &mut topics.normalized),
+        ("dead_letter", &mut topics.dead_letter),
+        ("checkpoints", &mut topics.checkpoints),
+    ]
+}
 
 pub(super) fn read(
     section: Option<Section<'_>>,
     at_kafka: &Place,
-    around: Around<'_>,
+    around: &Around<'_>,
     reader: &Reader<'_>,
 ) -> Topics {
-    let checkpoints = format!("{}.checkpoints", around.pipeline);
     let mut topics = Topics {
-        raw: TopicNaming::default(),
+        raw: around.connector.clone().unwrap_or_default(),
         read: None,
         normalized: DEFAULT_NORMALIZED.into(),
         dead_letter: DEFAULT_DEAD_LETTER.into(),
-        checkpoints: checkpoints.into(),
+        checkpoints: format!("{}.checkpoints", around.pipeline).into(),
         partitions: DEFAULT_PARTITIONS,
         replication_factor: DEFAULT_REPLICATION_FACTOR,
         retention: DEFAULT_RETENTION,
         max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
     };
     let at = section.as_ref().map_or(at_kafka, |section| &section.place).clone();
-    let mut at_raw = at.clone();
-    let mut at_read = None;
-    let mut own = [&topics.normalized, &topics.dead_letter, &topics.checkpoints]
-        .map(|name| (at.clone(), Arc::clone(name)));
-    if let Some(mut section) = section {
-        if let Some((_, node)) = section.given("raw") {
-            at_raw = node.place.clone();
+    let own = [at.clone(), at.clone(), at.clone()];
+    let mut places = Places { raw: at.clone(), read: at, own };
+    match section {
+        Some(section) => read_section(section, &mut topics, &mut places, around, reader),
+        None if around.must_name_what_to_read => {
+            let what = "neither `mongodb` nor `topics` names topics to read";
+            let mend = "add `topics: { read: [events.mongo.ingest.files] }`";
+            reader.complain(at_kafka, what, mend);
         }
-        topics.raw = read_naming(&mut section, &at_raw, &around, reader);
-        if let Some(At { place, value }) = read_subscription(&mut section, reader) {
-            at_read = Some(place);
-            topics.read = Some(value);
-        }
-        for (name, (place, topic)) in OWN.into_iter().zip(&mut own) {
-            if let Some(given) = section.text(name) {
-                if let Some(name) = checked(&given, reader) {
-                    *topic = name;
-                }
-                *place = given.place;
-            }
-        }
-        if let Some(at) = section.number("partitions", 1..=MOST_PARTITIONS) {
-            topics.partitions = u32::try_from(at.value).unwrap_or(u32::MAX);
-        }
-        if let Some(at) = section.number("replication_factor", 1..=u64::from(i16::MAX as u16)) {
-            topics.replication_factor = u16::try_from(at.value).unwrap_or(u16::MAX);
-        }
-        if let Some(at) = section.number("retention_hours", 1..=LONGEST_RETENTION_HOURS) {
-            topics.retention = Duration::from_secs(at.value * 3600);
-        }
-        if let Some(at) = section.number("max_message_bytes", 1024..=LARGEST_MESSAGE) {
-            topics.max_message_bytes = u32::try_from(at.value).unwrap_or(u32::MAX);
-        }
-        if around.must_name_what_to_read && section.is_absent("read") {
-            section.lacks("read", "read: [events.mongo.ingest.files]");
-        }
-        section.end();
-    } else if let Some(At { value, .. }) = &around.connector {
-        topics.raw = value.clone();
+        None => {}
     }
-    if around.must_name_what_to_read && at == *at_kafka {
-        let what = "neither `mongodb` nor `topics` names topics to read";
-        reader.complain(&at, what, "add `topics: { read: [events.mongo.ingest.files] }`");
-    }
-    let named = own.clone().into_iter().zip(OWN).map(|((place, topic), name)| (name, place, topic));
-    let named: Vec<Named> = named.collect();
-    check_own(&named, reader);
+    check_own(&mut topics, &places, reader);
     if let Some(scopes) = around.scopes {
-        check_raw(&topics.raw, scopes, &at_raw, reader);
+        check_alike(&topics.raw, scopes, &places.raw, reader);
     }
-    let written = around.scopes.map(|scopes| topics.raw.subscription(scopes));
-    match (&topics.read, at_read, written) {
-        (Some(read), Some(place), _) => {
-            for (name, _, topic) in named.iter().filter(|(_, _, topic)| is_subscribed(read, topic))
-            {
-                let what = format!("`read` takes in `{topic}`, which is no topic of collections");
-                let mend = format!("let it take in less, or give `{name}` another name");
-                reader.complain(&place, what, mend);
-            }
-        }
-        (_, _, Some(written)) if around.reads => {
-            let taken = |(_, _, topic): &&Named| is_subscribed(&written, topic);
-            for (name, _, topic) in named.iter().filter(taken) {
-                let what = format!("a topic of collections may be called `{topic}` too");
-                let mend = format!("begin their names with a word, or give `{name}` another name");
-                reader.complain(&at_raw, what, mend);
-            }
-        }
-        _ => {}
-    }
-    let [normalized, dead_letter, checkpoints] = own.map(|(_, topic)| topic);
-    Topics { normalized, dead_letter, checkpoints, ..topics }
+    check_apart(&mut topics, &places, around, reader);
+    topics
 }
 
-/// The topics that are not of collections.
-const OWN: [&str; 3] = ["normalized", "dead_letter", "checkpoints"];
+fn read_section(
+    mut section: Section<'_>,
+    topics: &mut Topics,
+    places: &mut Places,
+    around: &Around<'_>,
+    reader: &Reader<'_>,
+) {
+    if let Some((_, node)) = section.given("raw") {
+        places.raw = node.place.clone();
+    }
+    read_naming(&mut section, &mut topics.raw, &places.raw, around, reader);
+    if let Some(At { place, value }) = read_subscription(&mut section, reader) {
+        places.read = place;
+        topics.read = Some(value);
+    }
+    for ((name, topic), place) in own(topics).into_iter().zip(&mut places.own) {
+        if let Some(at) = section.text(name) {
+            if let Some(name) = checked(&at, reader) {
+                *topic = name;
+            }
+            *place = at.place;
+        }
+    }
+    if let Some(at) = section.number("partitions", 1..=MOST_PARTITIONS) {
+        topics.partitions = u32::try_from(at.value).unwrap_or(u32::MAX);
+    }
+    if let Some(at) = section.number("replication_factor", 1..=MOST_REPLICAS) {
+        topics.replication_factor = u16::try_from(at.value).unwrap_or(u16::MAX);
+    }
+    if let Some(at) = section.number("retention_hours", 1..=LONGEST_RETENTION_HOURS) {
+        topics.retention = Duration::from_secs(at.value * 3600);
+    }
+    if let Some(at) = section.number("max_message_bytes", 1024..=LARGEST_MESSAGE) {
+        topics.max_message_bytes = u32::try_from(at.value).unwrap_or(u32::MAX);
+    }
+    if around.must_name_what_to_read && section.is_absent("read") {
+        section.lacks("read", "read: [events.mongo.ingest.files]");
+    }
+    section.end();
+}
 
 /// The name of a topic, if it is one.
 fn checked(at: &At<String>, reader: &Reader<'_>) -> Option<Arc<str>> {
@@ -142,11 +140,12 @@ fn checked(at: &At<String>, reader: &Reader<'_>) -> Option<Arc<str>> {
 
 fn read_naming(
     section: &mut Section<'_>,
+    naming: &mut TopicNaming,
     at: &Place,
     around: &Around<'_>,
     reader: &Reader<'_>,
-) -> TopicNaming {
-    if let Some(At { value, .. }) = &around.connector {
+) {
+    if around.connector.is_some() {
         for name in ["raw", "map"] {
             if let Some((key, node)) = section.given(name) {
                 reader.hide(node);
@@ -155,21 +154,18 @@ fn read_naming(
                 reader.complain(&key.place, what, mend);
             }
         }
-        return value.clone();
+        return;
     }
     let template = section.text("raw").map_or_else(|| DEFAULT_RAW.to_owned(), |at| at.value);
     let map = read_map(section, reader);
     match TopicNaming::of_template(&template) {
-        Ok(naming) => {
+        Ok(sound) => {
             if let Some(scopes) = around.scopes {
                 check_template(&template, scopes, &map, at, reader);
             }
-            naming.with_map(map)
+            *naming = sound.with_map(map);
         }
-        Err(why) => {
-            reader.complain(at, why, format!("write for example \"{DEFAULT_RAW}\""));
-            TopicNaming::default()
-        }
+        Err(why) => reader.complain(at, why, format!("write for example \"{DEFAULT_RAW}\"")),
     }
 }
 
@@ -257,16 +253,17 @@ fn are_alike(one: &str, other: &str) -> bool {
     one.replace('.', "_") == other.replace('.', "_")
 }
 
-fn check_own(own: &[Named], reader: &Reader<'_>) {
-    for (at, (name, place, topic)) in own.iter().enumerate() {
-        for (other, _, _) in own[..at].iter().filter(|(_, _, same)| are_alike(topic, same)) {
+fn check_own(topics: &mut Topics, places: &Places, reader: &Reader<'_>) {
+    let own = own(topics);
+    for (at, (name, topic)) in own.iter().enumerate() {
+        for (other, _) in own[..at].iter().filter(|(_, same)| are_alike(topic, same)) {
             let what = format!("`{other}` and `{name}` would share the topic `{topic}`");
-            reader.complain(place, what, "choose another name for one of them");
+            reader.complain(&places.own[at], what, "choose another name for one of them");
         }
     }
 }
 
-fn check_raw(raw: &TopicNaming, scopes: &[Scope], place: &Place, reader: &Reader<'_>) {
+fn check_alike(raw: &TopicNaming, scopes: &[Scope], place: &Place, reader: &Reader<'_>) {
     let mut seen: Vec<(String, Arc<str>)> = Vec::new();
     for scope in scopes {
         let Scope::Collection { db, coll } = scope else { continue };
@@ -279,5 +276,24 @@ fn check_raw(raw: &TopicNaming, scopes: &[Scope], place: &Place, reader: &Reader
             reader.complain(place, what, "give one of them another name by `map`");
         }
         seen.push((format!("{db}.{coll}"), topic));
+    }
+}
+
+/// What is not of collections must be neither read nor written as if it were.
+fn check_apart(topics: &mut Topics, places: &Places, around: &Around<'_>, reader: &Reader<'_>) {
+    let written = around.scopes.map(|scopes| topics.raw.subscription(scopes)).unwrap_or_default();
+    let read = topics.read.clone().unwrap_or_default();
+    for (name, topic) in own(topics) {
+        if is_subscribed(&read, topic) {
+            let what = format!("`read` takes in `{topic}`, which is no topic of collections");
+            let mend = format!("let it take in less, or give `{name}` another name");
+            reader.complain(&places.read, what, mend);
+        }
+        let may_be_read = around.reads && read.is_empty() && is_subscribed(&written, topic);
+        if may_be_read || written.iter().any(|entry| **entry == **topic) {
+            let what = format!("a topic of collections may be called `{topic}` too");
+            let mend = format!("begin their names with a word, or give `{name}` another name");
+            reader.complain(&places.raw, what, mend);
+        }
     }
 }
