@@ -189,7 +189,7 @@ fn settings_of_the_connector_are_pasted() {
     "publish.full.document.only.tombstone.on.delete": true,
     "change.stream.document.key.as.key": false,
     "topic.prefix": "mongo", "topic.suffix": "", "topic.separator": "_",
-    "topic.namespace.map": "{\"ingest.files\": \"files\", \"/ingest.j(.*)/\": \"jobs\"}" }"#,
+    "topic.namespace.map": "{\"ingest.files\": \"files\", \"/ingest.j(.*)\": \"jobs\"}" }"#,
     ));
     let kafka = read(&text).unwrap().kafka.unwrap();
     let Compat::MongoKafka { messages, topics } = &kafka.compat else { panic!("{kafka:?}") };
@@ -238,11 +238,12 @@ fn a_file_may_be_for_some_parts_alone() {
 fn a_part_needs_what_it_reads_alone() {
     let text = MINIMAL.replace("mongodb://db", "{ env: NOT_SET }").replace(
         "http://ch:8123",
-        "http://ch:8123, password: { file: /nowhere }, tls: { ca: /nowhere }",
+        "https://ch:8443, password: { file: /nowhere }, tls: { ca: /nowhere }",
     );
     let text = format!("{text}normalizer: {{ mapping: nowhere.yaml, output: topic }}\n");
     let with = |parts: Option<Parts>| read_with(&text, &Given { parts, ..Given::default() });
-    let problems = |parts| with(parts).map_or_else(|said| said.matches('^').count(), |_| 0);
+    let problems =
+        |parts| with(parts).map_or_else(|said| said.matches("tailwater.yaml:").count(), |_| 0);
     assert_eq!(problems(None), 4);
     assert_eq!(problems(Some(Parts { source: true, ..Parts::default() })), 1);
     assert_eq!(problems(Some(Parts { normalize: true, ..Parts::default() })), 1);
@@ -352,6 +353,13 @@ fn each_mistake_is_told_with_line_and_caret() {
             watched("operations: [insert], collections: [a.b]", "publish: full_document"),
         ),
         (
+            "nothing of updates",
+            no_state(&watched(
+                "full_document: default, collections: [a.b]",
+                "publish: full_document",
+            )),
+        ),
+        (
             "a connector unasked",
             in_kafka("connector: { connection.uri: 'mongodb://me:hunter2@db' }"),
         ),
@@ -381,7 +389,7 @@ fn each_mistake_is_told_with_line_and_caret() {
         (
             "a map of a connector",
             in_kafka(
-                "compat: mongo-kafka, connector: { topic.namespace.map: { a.b: 1, /(/: x, /a/: '{x}', c: 'd e', d: f } }",
+                "compat: mongo-kafka, connector: { topic.namespace.map: { a.b: 1, /(: x, /a: '{x}', c: 'd e', d: f } }",
             ),
         ),
         ("a template of other characters", in_kafka("topics: { raw: '{db}/{coll}' }")),
@@ -403,6 +411,11 @@ fn each_mistake_is_told_with_line_and_caret() {
         (
             "a topic that is read as a collection's",
             watched("deployment: true", "topics: { raw: '{db}.{coll}', normalized: records }"),
+        ),
+        (
+            "a topic that is written as a collection's",
+            watched("collections: [ingest.checkpoints]", "topics: { raw: '{db}.{coll}' }")
+                .replace("clickhouse:", "pipeline: ingest\n#"),
         ),
         ("a dead letter that is read", sink("topics: { read: ['^events'] }")),
         (

@@ -136,6 +136,10 @@ impl Run {
 
     pub(crate) async fn execute(self, file: Option<&Path>) -> anyhow::Result<()> {
         let config = self.config(file)?;
+        if config.kafka.is_some() || config.normalizer.is_some() {
+            let what = "`kafka` and `normalizer` cannot be run yet";
+            return Err(Error::new(ErrorKind::Config, what).with_hint("leave them out").into());
+        }
         let MongoDb { uri, scopes, watch } = config.require_mongodb()?.clone();
         let clickhouse = config.require_clickhouse()?.clone();
         let Config { pipeline, state, http, limits, .. } = config;
