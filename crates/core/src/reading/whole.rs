@@ -50,7 +50,7 @@ pub(super) fn event(
         return placed(bytes, record, told);
     }
     let doc = Doc::new(&bytes).map_err(not_bson)?;
-    let Mended { bytes, is_typed } = mended(doc, record, namespace)?;
+    let Mended { bytes, is_typed } = mended(doc, record, told, namespace)?;
     let event = placed(bytes.into(), record, told)?;
     Ok(if is_typed { event } else { event.untyped() })
 }
@@ -132,11 +132,8 @@ fn document_key(
         Doc::new(key).and_then(Doc::validate).map_err(not_bson)?;
         return Ok(key.to_vec());
     }
-    let mut ours = Vec::new();
-    if let Some(key) = record.key.as_ref().filter(|_| told.is_ours())
-        && decode::document(key, &mut ours).is_ok()
-    {
-        return Ok(ours);
+    if let Some(key) = own_key(record, told) {
+        return Ok(key);
     }
     let id = image.map(|image| image.get("_id")).transpose().map_err(not_bson)?.flatten();
     match (key::of(record), id) {
@@ -148,6 +145,13 @@ fn document_key(
             "neither the key nor the value tells which document it is",
         )),
     }
+}
+
+/// The document key that a key of ours is. It has the types, whatever the format of the value.
+pub(super) fn own_key(record: &Record, told: &Told<'_>) -> Option<Vec<u8>> {
+    let mut key = Vec::new();
+    let text = record.key.as_ref().filter(|_| told.is_ours())?;
+    decode::document(text, &mut key).ok().map(|()| key)
 }
 
 /// Whether the key is that of the document with this `_id`, with the fields of a shard key.

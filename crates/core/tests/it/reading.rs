@@ -474,12 +474,21 @@ fn what_a_transformation_took_out_is_found_again() {
 #[test]
 fn a_simplified_format_of_ours_is_told_to_have_lost_types() {
     let style = Style { format: Format::JsonSimplified, ..Style::default() };
+    let image = doc! { "_id": bson::oid::ObjectId::from_bytes([7; 12]), "n": 1i64 };
+    let key = doc! { "_id": bson::oid::ObjectId::from_bytes([7; 12]) };
+    let event = event("insert", doc! { "fullDocument": image, "documentKey": key });
     for publish in [Publish::ChangeEvent, Publish::FullDocument] {
-        let found = read(&record(&messages(&producing(Style { publish, ..style }), &insert())[0]));
+        let found = read(&record(&messages(&producing(Style { publish, ..style }), &event)[0]));
         assert!(!found.is_typed());
-        assert_eq!((found.version(), found.ts()), (VERSION, insert().ts()));
+        assert_eq!((found.version(), found.ts()), (VERSION, event.ts()));
         assert_eq!(found.operation_type(), b"insert");
+        // The key has its types.
+        assert_eq!(found.document_key(), event.document_key());
+        assert_eq!(document(found.full_document()).get("n"), Some(&Bson::Int32(1)));
     }
+    let drop = crate::producing::event("drop", doc! {});
+    let found = read(&record(&messages(&producing(style), &drop)[0]));
+    assert_eq!(found.document_key(), None);
 }
 
 #[test]
