@@ -32,6 +32,7 @@ pub struct ChangeEvent {
     null_image: bool,
     looked_up: bool,
     listed: bool,
+    in_one_lane: bool,
 }
 
 /// A place in the event's bytes; empty when the field is missing or null.
@@ -80,6 +81,7 @@ impl ChangeEvent {
             null_image: false,
             looked_up: true,
             listed: true,
+            in_one_lane: false,
             bytes: Bytes::new(),
         };
         let whole: &[u8] = &bytes;
@@ -129,8 +131,8 @@ impl ChangeEvent {
     /// # Errors
     /// As `index`.
     pub(crate) fn rewritten(&self, bytes: Vec<u8>) -> Result<Self> {
-        let (looked_up, listed) = (self.looked_up, self.listed);
-        Ok(Self { looked_up, listed, ..Self::index(bytes.into())? })
+        let Self { looked_up, listed, in_one_lane, .. } = *self;
+        Ok(Self { looked_up, listed, in_one_lane, ..Self::index(bytes.into())? })
     }
 
     fn place_in_time(&mut self, token: Option<Token<'_>>) -> Result<()> {
@@ -236,6 +238,19 @@ impl ChangeEvent {
     pub fn not_looked_up(mut self) -> Self {
         self.looked_up = false;
         self
+    }
+
+    /// The same event, by a producer that puts it into one partition, whatever it is: not even the end
+    /// of a collection comes in the others.
+    #[must_use]
+    pub fn in_one_lane(mut self) -> Self {
+        self.in_one_lane = true;
+        self
+    }
+
+    /// Whether it comes in one partition alone, although it may concern documents in all.
+    pub const fn is_in_one_lane(&self) -> bool {
+        self.in_one_lane
     }
 
     /// Whether it has a row of its own. An `invalidate` only ends a stream.

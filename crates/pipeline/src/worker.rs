@@ -83,7 +83,7 @@ where
                 Read::Batch(batch) => {
                     let mut parts = Vec::with_capacity(batch.parts.len());
                     for part in batch.parts {
-                        parts.push(apply(&transform, part).await?);
+                        parts.push(on_a_thread(&transform, |it| it.apply(part)).await?);
                     }
                     Ok(Some(Read::Batch(Batch { parts })))
                 }
@@ -121,16 +121,21 @@ where
     source.seek(lane, checkpoint.epoch, &checkpoint.next)?;
     if let Some(intent) = checkpoint.pending {
         let part = source.read_exactly(lane, intent.range).await?;
-        delivery.recover(apply(transform, part).await?).await?;
+        let plan = intent.plan;
+        let part = on_a_thread(transform, move |it| it.apply_declared(part, &plan)).await?;
+        delivery.recover(part).await?;
     }
     Ok(())
 }
 
 /// Transforms on a thread of its own: encoding a large part must not hold up the delivery that
 /// runs beside it.
-async fn apply<T: Transform>(transform: &Arc<T>, part: Part<T::In>) -> Result<Part<T::Out>> {
+async fn on_a_thread<T: Transform>(
+    transform: &Arc<T>,
+    work: impl FnOnce(&T) -> Result<Part<T::Out>> + Send + 'static,
+) -> Result<Part<T::Out>> {
     let transform = Arc::clone(transform);
-    tokio::task::spawn_blocking(move || transform.apply(part))
+    tokio::task::spawn_blocking(move || work(&transform))
         .await
         .map_err(|panic| Error::new(ErrorKind::Bug, "the transform panicked").with_source(panic))?
 }

@@ -17,7 +17,7 @@ use tailwater_core::message::Format;
 use tailwater_core::names::CurrentNames;
 use tailwater_core::native::Column;
 use tailwater_core::position::{Epoch, Intent, LaneId, Seq};
-use tailwater_core::rows::{Layout, Rows};
+use tailwater_core::rows::{Entry, Layout, RecordsFrom, Rows};
 use tailwater_core::table::TableName;
 use tailwater_core::{ErrorKind, decode, doc_id, ejson, token};
 
@@ -198,6 +198,8 @@ fn event(document: &bson::Document) -> Vec<u8> {
 fn events_of_any_bytes_are_indexed_and_encoded_or_refused() {
     let layout = Layout {
         records: TableName::new("r"),
+        records_from: RecordsFrom::Inline,
+        raw_cdc: Some(TableName::new("raw_cdc")),
         dead_letters: TableName::new("dead_letters"),
         current: Some(CurrentNames::default()),
     };
@@ -210,7 +212,8 @@ fn events_of_any_bytes_are_indexed_and_encoded_or_refused() {
         };
         let sound = event.document().is_ok_and(|doc| doc.validate().is_ok());
         let lane = LaneId::stream("d.c");
-        match Rows::encode(&layout, lane, Epoch::new([1; 16]), Seq(0), vec![event]) {
+        let entries = Entry::dense(Seq(0), [event]);
+        match Rows::encode(&layout, None, lane, Epoch::new([1; 16]), entries) {
             Ok(_) => assert!(sound),
             Err(error) => assert_eq!(error.kind(), ErrorKind::Refused),
         }
