@@ -19,8 +19,7 @@ use rdkafka::error::KafkaError;
 use tailwater_core::gap::{Gap, GapReason, Moment};
 use tailwater_core::message::Joiner;
 use tailwater_core::position::{Epoch, LaneId, Position, Seq, SeqRange};
-use tailwater_core::record::Record;
-use tailwater_core::rows::Rejection;
+use tailwater_core::record::{Incoming, Record};
 use tailwater_core::{Action, Error, ErrorKind, Result};
 use tailwater_pipeline::budget::{Budget, Share};
 use tailwater_pipeline::recall::Recall;
@@ -38,15 +37,6 @@ use crate::topics::Topics;
 
 /// The records of one part, in order.
 pub type Records = Vec<Incoming>;
-
-/// A record as it came.
-#[derive(Debug)]
-pub struct Incoming {
-    /// The record; of an event in chunks, all of it.
-    pub record: Record,
-    /// Why it is no event, where that shows without reading it.
-    pub rejection: Option<Rejection>,
-}
 
 /// A re-read waits so long for a record that was there.
 const REREAD_PATIENCE: Duration = Duration::from_secs(60);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tailwater_core::Result;
 use tailwater_core::gap::Gap;
-use tailwater_core::position::{Checkpoint, Epoch, LaneId, Position, SeqRange};
+use tailwater_core::position::{Checkpoint, Epoch, LaneId, Plan, Position, SeqRange};
 
 use crate::budget::Share;
 use crate::recall::{Recall, Release};
@@ -144,6 +144,12 @@ pub trait Transform: Send + Sync + 'static {
 
     /// Turns one part into its other form.
     fn apply(&self, part: Part<Self::In>) -> Result<Part<Self::Out>>;
+
+    /// The same for a part that was declared by an earlier life, with what it had then.
+    fn apply_declared(&self, part: Part<Self::In>, plan: &Plan) -> Result<Part<Self::Out>> {
+        let _ = plan;
+        self.apply(part)
+    }
 }
 
 /// Where batches go, together with the progress that they mean.

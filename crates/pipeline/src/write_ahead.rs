@@ -149,7 +149,8 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         };
         let wait = i64::try_from(self.insert_deadline.as_millis()).unwrap_or(i64::MAX);
         let deadline = Millis(intent.declared_at.0.saturating_add(wait));
-        let stale = self.is_stale(lane, intent.range.first);
+        // A topic keeps its numbers, whatever becomes of a checkpoint.
+        let stale = !lane.is_partition() && self.is_stale(lane, intent.range.first);
         let renumbered = stale || self.lanes.get(lane).is_some_and(|at| at.renumbered);
         Ok(Declared { lane, epoch, intent, deadline, renumbered })
     }
@@ -179,12 +180,13 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
     }
 
     /// Moves a lane past a part whose rows are there.
-    fn advance(&mut self, lane: &LaneId, next: Position) -> Result<()> {
+    fn advance(&mut self, part: Part<T::Body>) -> Result<()> {
         let vitals = self.vitals.clone();
-        let checkpoint = self.checkpoint(lane)?;
+        let Part { lane, next, body, .. } = part;
+        let checkpoint = self.checkpoint(&lane)?;
         debug_assert!(next.seq >= checkpoint.next.seq, "progress never moves backwards");
-        if let Some(intent) = checkpoint.pending.take() {
-            vitals.delivered(lane, intent.range.count(), intent.plan.ts_max);
+        if checkpoint.pending.take().is_some() {
+            vitals.delivered(&lane, body.events(), body.newest());
         }
         checkpoint.next = next;
         Ok(())
@@ -193,11 +195,13 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
     /// Writes a part for the first time.
     async fn write(&self, part: &Part<T::Body>) -> Result<Written> {
         let declared = self.declared(&part.lane)?;
+        let tables = part.body.plan().rows.keys();
+        // Each is waited for: what is dropped half way may arrive yet.
         let (upserted, appended) = tokio::join!(
             self.target.upsert(declared, &part.body),
-            self.append(declared, part, Block::Whole),
+            join_all(tables.map(|table| self.append(declared, part, table, Block::Whole))),
         );
-        match upserted.and(appended) {
+        match appended.into_iter().fold(upserted, Result::and) {
             Ok(()) => Ok(Written::Surely),
             Err(error) if error.kind().action() == Action::Stop => Err(error),
             Err(error) => {
@@ -314,13 +318,16 @@ where
         }
         self.finish(&part, Sent::Perhaps).await?;
         failpoint::reach(failpoint::RECOVERED);
-        self.advance(&part.lane, part.next)?;
+        self.advance(part)?;
         self.save().await
     }
 
     async fn deliver(&mut self, batch: Batch<T::Body>) -> Result<()> {
         if batch.parts.is_empty() {
             return self.settle().await;
+        }
+        for part in &batch.parts {
+            self.max_rejected.check_planned(&part.lane, &part.body)?;
         }
         if batch.parts.iter().any(|part| part.range.is_some()) {
             self.declare(&batch.parts).await?;
@@ -338,7 +345,7 @@ where
                 Written::Surely => {}
                 Written::Unproven(sent) => self.finish(&part, sent).await?,
             }
-            self.advance(&part.lane, part.next)?;
+            self.advance(part)?;
         }
         Ok(())
     }

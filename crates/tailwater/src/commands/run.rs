@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _};
 use secrecy::{ExposeSecret as _, SecretString};
-use tailwater_clickhouse::{Connection, Endpoint, Tables, ToRows, schema};
+use tailwater_clickhouse::{Connection, Endpoint, Tables, ToRows, Watched, schema};
 use tailwater_core::config::{Batch, ClickHouse, Config, Given, Limits, MongoDb, Target};
 use tailwater_core::position::LaneId;
-use tailwater_core::rows::{Layout, Namespace};
+use tailwater_core::rows::{Layout, Namespace, RecordsFrom};
 use tailwater_core::scope::{self, Scope};
 use tailwater_core::table::{self, DEFAULT_DEDUPLICATION_WINDOW, TableName};
 use tailwater_core::{Error, ErrorKind};
@@ -171,6 +171,8 @@ impl Run {
             let connection = Connection::new(endpoint)?;
             let layout = Layout {
                 records: clickhouse.tables.records.clone(),
+                records_from: RecordsFrom::Inline,
+                raw_cdc: None,
                 dead_letters: TableName::new(DEAD_LETTERS),
                 current: clickhouse.tables.current.clone(),
             };
@@ -195,7 +197,8 @@ impl Run {
                      `mend`, or watch whole databases in one stream"
                 );
             }
-            let tables = Tables::new(connection, pipeline, layout, scopes.clone(), facts);
+            let watched = Watched::Streams(scopes.clone());
+            let tables = Tables::new(connection, pipeline, layout, watched, facts);
             for scope in scopes.iter().filter(|_| clickhouse.tables.current.is_some()) {
                 if let Scope::Collection { db, coll } = scope {
                     let namespace = Namespace { db: db.clone(), coll: coll.clone() };
