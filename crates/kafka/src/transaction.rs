@@ -257,8 +257,8 @@ impl<P: Progress> Delivery for Transaction<P> {
         let mut delivered = Vec::new();
         let mut held = Vec::new();
         for part in batch.parts {
-            let Part { lane, range, body, held: share, .. } = part;
-            delivered.push((lane, range.map_or(0, |range| range.count()), body.newest));
+            let Part { lane, body, held: share, .. } = part;
+            delivered.push((lane, body.events, body.newest));
             messages.extend(body.messages);
             held.extend(share);
         }
