@@ -6,7 +6,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 use tailwater_core::config::{
     Client, Compat, Config, Given, OAuthBearer, Output, Parts, PasswordMechanism, Publish, Reading,
-    Sasl, SecurityProtocol,
+    Sasl, Secrets, SecurityProtocol,
 };
 use tailwater_core::connector;
 use tailwater_core::message::Format;
@@ -135,6 +135,35 @@ fn at(servers: &str, keys: &str) -> String {
 /// The same without a current state.
 fn no_state(text: &str) -> String {
     text.replace("http://ch:8123", "http://ch:8123, tables: { current: null }")
+}
+
+/// A host that has whatever a manual names.
+struct AnyHost;
+
+impl Secrets for AnyHost {
+    fn variable(&self, _: &str) -> Result<String, String> {
+        Ok("mongodb://db".to_owned())
+    }
+
+    fn file(&self, path: &str) -> Result<String, String> {
+        Ok(match path.rsplit('.').next() {
+            Some("pem") => "-----BEGIN CERTIFICATE-----",
+            Some("yaml") => "mappings: [{ match: { ns.db: ingest }, tags: [status] }]",
+            _ => "secret",
+        }
+        .to_owned())
+    }
+}
+
+#[test]
+fn the_files_of_the_manual_are_right() {
+    let page = include_str!("../../../../docs/config.md");
+    let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let files: Vec<&str> = blocks.filter(|block| block.starts_with("version")).collect();
+    assert_eq!(files.len(), 2);
+    for text in files {
+        Config::read("docs/config.md", text, &Given::default(), &AnyHost).unwrap();
+    }
 }
 
 #[test]

@@ -142,6 +142,10 @@ impl Run {
         }
         let MongoDb { uri, scopes, watch } = config.require_mongodb()?.clone();
         let clickhouse = config.require_clickhouse()?.clone();
+        if clickhouse.tables.raw_cdc.is_some() {
+            let what = "`tables.raw_cdc` cannot be filled yet";
+            return Err(Error::new(ErrorKind::Config, what).with_hint("leave it out").into());
+        }
         let Config { pipeline, state, http, limits, .. } = config;
         let stop = CancellationToken::new();
         signals::cancel_on_signal(stop.clone())?;
