@@ -69,7 +69,10 @@ fn normalized(record: &Record) -> Result<Content, Rejection> {
     match record.value.as_deref() {
         // For compaction.
         None => Ok(Content::Nothing),
-        Some(value) => NormalizedEvent::read_json(value).map(Box::new).map(Content::Normalized),
+        Some(value) => {
+            let read = NormalizedEvent::read_json(value, record.timestamp);
+            read.map(Box::new).map(Content::Normalized)
+        }
     }
 }
 

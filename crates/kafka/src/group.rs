@@ -254,6 +254,7 @@ impl Source for Group {
     fn release(&mut self, lanes: &[LaneId]) {
         for lane in lanes {
             self.lanes.remove(lane);
+            self.vitals.forget(lane);
             if let Err(error) = self.reader.unassign(lane) {
                 warn!(%error, "a lane that is no longer ours is still read");
             }

@@ -42,9 +42,8 @@ impl ToNormalized {
             Some(rejection) => Err(rejection.clone()),
             None => self.normalize(lane, record)?,
         };
-        Ok(made.unwrap_or_else(|why| {
-            Some(dead_letter(&self.dead_letter, record, lane, epoch, &why))
-        }))
+        Ok(made
+            .unwrap_or_else(|why| Some(dead_letter(&self.dead_letter, record, lane, epoch, &why))))
     }
 
     fn normalize(
