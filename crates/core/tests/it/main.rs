@@ -14,6 +14,7 @@ mod json_column;
 mod layout;
 mod mapping;
 mod message;
+mod rows;
 mod sample;
 mod walker;
 mod wide;
