@@ -100,7 +100,9 @@ fn steps(path: Path<State, Action>) -> String {
 fn assert_holds(group: Group) {
     let checker =
         group.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
-    if std::env::var("SHOW").is_ok() { eprintln!("{} states", checker.unique_state_count()); }
+    if std::env::var("SHOW").is_ok() {
+        eprintln!("{} states", checker.unique_state_count());
+    }
     if let Some((name, path)) = checker.discoveries().into_iter().next() {
         panic!("broken: {name}\n{}", steps(path));
     }
@@ -141,7 +143,9 @@ fn every_way_ends() {
 fn assert_breaks(group: Group, invariant: &'static str) {
     let until = HasDiscoveries::AnyOf([invariant].into());
     let checker = group.checker().finish_when(until).spawn_bfs().join();
-    if std::env::var("SHOW").is_ok() { eprintln!("{} states", checker.unique_state_count()); }
+    if std::env::var("SHOW").is_ok() {
+        eprintln!("{} states", checker.unique_state_count());
+    }
     let discovery = checker.discovery(invariant);
     if std::env::var("SHOW").is_ok()
         && let Some(path) = discovery.clone()
