@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tailwater_core::Result;
 use tailwater_core::event::ChangeEvent;
 use tailwater_core::mapping::Mapping;
 use tailwater_core::position::Plan;
 use tailwater_core::rows::{Entry, Layout, Rows};
-use tailwater_core::Result;
 use tailwater_pipeline::budget::Share;
 use tailwater_pipeline::{Part, Transform};
 use tracing::warn;
@@ -22,7 +22,7 @@ pub struct ToRows {
 }
 
 /// The mappings of a run: the one that new Ranges are made with, and earlier ones, since a Range is
-/// always finished with the one that it was declared with.
+/// finished with the one that it was declared with as long as that is known.
 #[derive(Debug, Clone, Default)]
 pub struct Mappings {
     current: Option<Arc<Mapping>>,
@@ -68,6 +68,11 @@ impl ToRows {
     #[must_use]
     pub fn with_mappings(self, mappings: Mappings) -> Self {
         Self { mappings, ..self }
+    }
+
+    /// Whether rows of the current state are made.
+    pub fn has_current(&self) -> bool {
+        self.layout.current.is_some()
     }
 
     /// Encodes a part.
