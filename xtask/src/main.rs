@@ -39,7 +39,7 @@ enum Soak {
     Fault(Passed),
     /// Take ClickHouse away under load, show what Tailwater holds in memory, give it back, judge
     Outage(Passed),
-    /// Explore the model of one lane much further than the tests do
+    /// Explore the three models much further than the tests do
     Model,
     /// Run the real loop over scripted ends, 60 000 random cases of each property
     Scripted,
@@ -75,7 +75,8 @@ fn main() -> anyhow::Result<()> {
         Command::Soak(Soak::Fault(passed)) => testkit(&["soak", "fault"], &passed),
         Command::Soak(Soak::Outage(passed)) => testkit(&["soak", "outage"], &passed),
         Command::Soak(Soak::Model) => {
-            let test = ["test", "--release", "-p", "tailwater-pipeline", "--test", "model"];
+            let models = ["--test", "model", "--test", "group_model", "--test", "checkpoint_model"];
+            let test = [&["test", "--release", "-p", "tailwater-pipeline"], &models[..]].concat();
             cargo::run_with(("TAILWATER_MODEL", "large"), &test)
         }
         Command::Soak(Soak::Scripted) => {

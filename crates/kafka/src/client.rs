@@ -18,6 +18,9 @@ use tracing::{debug, info, warn};
 
 use crate::classify;
 
+/// At least so long a broken connection stays broken. Where a request may have been sent twice, its
+/// answer took longer than that: only the time tells.
+pub(crate) const RECONNECT: Duration = Duration::from_secs(3);
 /// How long one question to the cluster may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use crate::classify;
-use crate::client::{Client, Context};
+use crate::client::{Client, Context, RECONNECT};
 
 /// A lane that is to be let go may finish its Range for so long.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
@@ -82,7 +82,8 @@ impl Member {
             .set("allow.auto.create.topics", "false")
             .set("topic.metadata.refresh.interval.ms", millis(METADATA))
             .set("queued.max.messages.kbytes", "64")
-            .set("queued.min.messages", "1");
+            .set("queued.min.messages", "1")
+            .set("reconnect.backoff.ms", millis(RECONNECT));
         // The newer protocol has these at the broker.
         if config.get("group.protocol") != Some("consumer") {
             for (name, value) in [

@@ -3,6 +3,8 @@
 //! rule of the protocol is a switch, and each one that is broken must lead to a counterexample. What
 //! is modelled, and what is not: `docs/model.md`.
 
+#![expect(clippy::print_stderr, reason = "counts of states and counterexamples are to be read")]
+
 mod broker;
 #[path = "../model/endless.rs"]
 mod endless;

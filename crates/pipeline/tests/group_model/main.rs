@@ -3,6 +3,8 @@
 //! one that is broken must lead to a counterexample. What is modelled, and what is not:
 //! `docs/model.md`.
 
+#![expect(clippy::print_stderr, reason = "counts of states and counterexamples are to be read")]
+
 #[path = "../model/endless.rs"]
 mod endless;
 mod group;
