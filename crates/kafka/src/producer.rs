@@ -10,8 +10,8 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -111,7 +111,8 @@ impl Producer {
             .create_with_context(landing)
             .map_err(|error| classify::error(error, "cannot make a Kafka producer"))?;
         let worn = Arc::default();
-        let this = Self { inner: Arc::new(inner), client: client.clone(), id: id.into(), busy, worn };
+        let this =
+            Self { inner: Arc::new(inner), client: client.clone(), id: id.into(), busy, worn };
         // Who gives up must not go on: each try ends what a successor has open.
         let wanted = Arc::new(());
         let (producer, given_up) = (this.clone(), Arc::downgrade(&wanted));

@@ -15,7 +15,7 @@ use tailwater_core::position::{Epoch, LaneId, Millis, Seq};
 use tailwater_core::producing::{Producing, Publish, Style};
 use tailwater_core::reading::{Content, Nothing, Reading};
 use tailwater_core::record::Record;
-use tailwater_core::rows::{Entry, RecordsFrom, Layout, Namespace, Rejection, Rows};
+use tailwater_core::rows::{Entry, Layout, Namespace, RecordsFrom, Rejection, Rows};
 use tailwater_core::table::TableName;
 
 use crate::connector::golden;
