@@ -282,7 +282,7 @@ fn any_record(input: &Input, form: u8, key: &[u8]) -> Option<Record> {
         publish: if form & 4 == 0 { Publish::ChangeEvent } else { Publish::FullDocument },
         tombstones: false,
     };
-    let _ = Producing::new(topics, style).messages(&event, &mut out).unwrap();
+    Producing::new(topics, style).messages(&event, &mut out).map(drop).unwrap();
     let mut record = producing::record(&out[0]);
     if form & 8 != 0 {
         record.headers.clear();

@@ -239,7 +239,7 @@ impl Shared {
     async fn sink(self, vitals: Vitals) -> anyhow::Result<()> {
         let mut backoff = Backoff::new();
         loop {
-            match self.sink_once(vitals.clone()).await {
+            match Box::pin(self.sink_once(vitals.clone())).await {
                 Ok(()) => return Ok(()),
                 Err(error) => pause(error, "sink", &mut backoff).await?,
             }
