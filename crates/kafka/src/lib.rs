@@ -7,20 +7,25 @@
 //! ```
 //!
 //! It must never move an offset or a checkpoint by itself: the loop and the deliveries do. Nothing
-//! but `topic_id.rs` has `unsafe` code.
+//! but `topic_id.rs` and `native.rs` has `unsafe` code.
 
 pub mod checkpoints;
 pub mod classify;
 pub mod client;
 pub mod election;
 pub mod group;
+mod iam;
 mod member;
 mod metadata;
+mod native;
 pub mod offsets;
 mod producer;
 mod reader;
+mod said;
 mod settings;
 pub mod to_messages;
+mod token;
+pub mod tokens;
 mod topic_id;
 pub mod topics;
 pub mod transaction;
@@ -31,5 +36,6 @@ pub use election::Election;
 pub use group::Group;
 pub use offsets::GroupOffsets;
 pub use to_messages::ToMessages;
+pub use tokens::{Tokens, tokens};
 pub use topics::Topics;
 pub use transaction::Transaction;

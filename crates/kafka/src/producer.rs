@@ -15,12 +15,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rdkafka::TopicPartitionList;
-use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
+use tailwater_core::config::Client as Kind;
 use tailwater_core::position::Millis;
 use tailwater_core::{Error, ErrorKind, Result};
 use tracing::{info, warn};
@@ -78,7 +79,7 @@ impl Producer {
     ///
     /// `busy` is held while a transaction is open, also by a thread whose task is gone.
     pub(crate) async fn start(client: &Client, id: &str, busy: Arc<Mutex<()>>) -> Result<Self> {
-        let mut config = client.config();
+        let mut config = client.config(Kind::Producer);
         let set = config
             .set("transactional.id", id)
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
@@ -94,7 +95,8 @@ impl Producer {
         let inner = config
             .create_with_context(landing)
             .map_err(|error| classify::error(error, "cannot make a Kafka producer"))?;
-        let this = Self { inner: Arc::new(inner), client: client.clone(), id: id.into(), busy };
+        let inner = client.signing_in(inner);
+        let this = Self { inner, client: client.clone(), id: id.into(), busy };
         let producer = this.clone();
         blocking(move || {
             let what = format!("cannot begin transactions as `{}`", producer.id);
@@ -125,7 +127,7 @@ impl Producer {
         .await
     }
 
-    /// Lets librdkafka say what it has to say; it keeps the sign-in fresh.
+    /// Lets librdkafka say what it has to say: of lost connections, and refused sign-ins.
     pub(crate) async fn look(&self) -> Result<()> {
         let this = self.clone();
         blocking(move || {
@@ -161,6 +163,8 @@ impl Producer {
                 KafkaError::Flush(_) => true,
                 _ => false,
             };
+            // The call heard nothing, also not that we were refused.
+            self.inner.poll(Duration::ZERO);
             let error = self.client.explain(error, what.clone());
             if !retriable || error.kind() == ErrorKind::Unauthorized {
                 return Err(error);
@@ -254,21 +258,12 @@ impl Landing {
 }
 
 impl ClientContext for Landing {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = Context::ENABLE_REFRESH_OAUTH_TOKEN;
-
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.client.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.client.error(error, reason);
-    }
-
-    fn generate_oauth_token(
-        &self,
-        config: Option<&str>,
-    ) -> std::result::Result<OAuthToken, Box<dyn std::error::Error>> {
-        self.client.generate_oauth_token(config)
     }
 }
 
