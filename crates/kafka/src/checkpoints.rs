@@ -105,7 +105,6 @@ impl CheckpointTopic {
         let uncommitted = client.reader(Isolation::Uncommitted, group)?;
         let (client, topic) = (client.clone(), Arc::clone(name));
         let end = blocking(move || end(&client, &uncommitted, &topic)).await?;
-        let committed = Arc::new(committed);
         wait_for(&committed, name, end).await?;
         let topic = Arc::clone(name);
         let this = blocking(move || read(&committed, &topic)).await?;

@@ -12,12 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
+use tailwater_core::config::Client as Kind;
 use tailwater_core::position::LaneId;
 use tailwater_core::{Action, Error, Result};
 use tailwater_pipeline::recall::{Recall, Recaller, Release};
@@ -70,7 +71,7 @@ impl std::fmt::Debug for Member {
 impl Member {
     /// Joins a group for some topics; a name that begins with `^` is a regular expression.
     pub(crate) fn join(client: &Client, group: &str, topics: &[String]) -> Result<Self> {
-        let mut config = client.config();
+        let mut config = client.config(Kind::Consumer);
         let millis = |duration: Duration| duration.as_millis().to_string();
         config
             .set("group.id", group)
@@ -112,7 +113,7 @@ impl Member {
         let what = || format!("cannot subscribe to `{}`", topics.join("`, `"));
         consumer.subscribe(&names).map_err(|error| classify::error(error, what()))?;
         info!(group, topics = topics.join(","), "joining the group");
-        let consumer = Arc::new(consumer);
+        let consumer = client.signing_in(consumer);
         let left = Arc::new(AtomicBool::new(false));
         let (polled, ended, client) = (Arc::clone(&consumer), Arc::clone(&left), client.clone());
         let poll = move || poll(&client, &polled, &ended, &sender);
@@ -204,21 +205,12 @@ fn lanes(list: &TopicPartitionList) -> Vec<LaneId> {
 }
 
 impl ClientContext for Membership {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = Context::ENABLE_REFRESH_OAUTH_TOKEN;
-
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.client.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.client.error(error, reason);
-    }
-
-    fn generate_oauth_token(
-        &self,
-        config: Option<&str>,
-    ) -> std::result::Result<OAuthToken, Box<dyn std::error::Error>> {
-        self.client.generate_oauth_token(config)
     }
 }
 

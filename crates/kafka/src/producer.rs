@@ -16,12 +16,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rdkafka::TopicPartitionList;
-use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
+use tailwater_core::config::Client as Kind;
 use tailwater_core::position::Millis;
 use tailwater_core::{Error, ErrorKind, Result};
 use tracing::{info, warn};
@@ -93,7 +94,7 @@ impl Producer {
         timeout: Duration,
         busy: Arc<Mutex<()>>,
     ) -> Result<Self> {
-        let mut config = client.config();
+        let mut config = client.config(Kind::Producer);
         let set = config
             .set("transactional.id", id)
             .set("transaction.timeout.ms", timeout.as_millis().to_string())
@@ -110,9 +111,9 @@ impl Producer {
         let inner = config
             .create_with_context(landing)
             .map_err(|error| classify::error(error, "cannot make a Kafka producer"))?;
+        let inner = client.signing_in(inner);
         let worn = Arc::default();
-        let this =
-            Self { inner: Arc::new(inner), client: client.clone(), id: id.into(), busy, worn };
+        let this = Self { inner, client: client.clone(), id: id.into(), busy, worn };
         // Who gives up must not go on: each try ends what a successor has open.
         let wanted = Arc::new(());
         let (producer, given_up) = (this.clone(), Arc::downgrade(&wanted));
@@ -156,7 +157,7 @@ impl Producer {
         .await
     }
 
-    /// Lets librdkafka say what it has to say; it keeps the sign-in fresh.
+    /// Lets librdkafka say what it has to say: of lost connections, and refused sign-ins.
     pub(crate) async fn look(&self) -> Result<()> {
         let this = self.clone();
         blocking(move || {
@@ -203,6 +204,8 @@ impl Producer {
                 KafkaError::Flush(_) => true,
                 _ => false,
             };
+            // The call heard nothing, also not that we were refused.
+            self.inner.poll(Duration::ZERO);
             let error = self.client.explain(error, what.clone());
             if !retriable || error.kind() == ErrorKind::Unauthorized {
                 return Err(error);
@@ -296,21 +299,12 @@ impl Landing {
 }
 
 impl ClientContext for Landing {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = Context::ENABLE_REFRESH_OAUTH_TOKEN;
-
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.client.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.client.error(error, reason);
-    }
-
-    fn generate_oauth_token(
-        &self,
-        config: Option<&str>,
-    ) -> std::result::Result<OAuthToken, Box<dyn std::error::Error>> {
-        self.client.generate_oauth_token(config)
     }
 }
 

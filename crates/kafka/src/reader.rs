@@ -105,7 +105,7 @@ impl Drop for Reader {
 
 struct Work {
     client: Client,
-    consumer: BaseConsumer<Context>,
+    consumer: Arc<BaseConsumer<Context>>,
     orders: commands::Receiver<Command>,
     sender: mpsc::Sender<Result<Fetched>>,
     budget: Budget,

@@ -82,7 +82,7 @@ pub(super) async fn run(
     if parts.sink {
         config.require_clickhouse()?;
     }
-    let client = Client::of(kafka, None);
+    let client = Client::of(kafka, tailwater_kafka::tokens(kafka).await?);
     tokio::select! {
         connected = client.connect(connect::DEFAULT_FIRST_CONNECTION) => connected?,
         () = stop.cancelled() => return Ok(()),
