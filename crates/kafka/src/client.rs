@@ -201,7 +201,13 @@ impl ClientContext for Context {
         {
             self.said.refused(reason);
         }
-        warn!(reason, "kafka: {error}");
+        match error.rdkafka_error_code() {
+            // Both are told where they count.
+            Some(RDKafkaErrorCode::PartitionEOF | RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                debug!(reason, "kafka: {error}");
+            }
+            _ => warn!(reason, "kafka: {error}"),
+        }
     }
 
     fn generate_oauth_token(

@@ -14,6 +14,7 @@ pub mod classify;
 pub mod client;
 pub mod election;
 pub mod group;
+mod losses;
 mod member;
 mod metadata;
 pub mod offsets;

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use crate::checkpoints::{Advance, CheckpointTopic};
 use crate::client::Client;
+use crate::losses;
 use crate::offsets::GroupOffsets;
 use crate::producer::{Offsets, Open, Outgoing, Producer};
 use crate::to_messages::Messages;
@@ -32,6 +33,11 @@ pub trait Progress: Clone + Send + Sync + 'static {
     /// The number of partitions of a topic that a document's partition was chosen among, with the id
     /// of the topic that it was.
     fn pinned(&self, topic: &str) -> Option<(Epoch, NonZeroU32)>;
+
+    /// What is lost with topics that are others now.
+    fn deleted(&self, _: &Routes) -> Vec<Gap> {
+        Vec::new()
+    }
 
     /// Puts into an open transaction how far lanes are. Gives what is known once it is committed.
     ///
@@ -57,7 +63,7 @@ pub struct Transaction<P> {
 }
 
 /// Where the messages of a batch go.
-type Routes = BTreeMap<Arc<str>, Topic>;
+pub(crate) type Routes = BTreeMap<Arc<str>, Topic>;
 
 impl Transaction<CheckpointTopic> {
     /// Takes over the pipeline's transactional id, and then reads how far it is: in this order, so
@@ -76,7 +82,13 @@ impl Transaction<CheckpointTopic> {
         let id = format!("{pipeline}.source");
         let producer = Producer::start(client, &id, Arc::default()).await?;
         let progress = CheckpointTopic::read(client, &id, checkpoints).await?;
-        Ok(Self { producer, topics, progress, vitals, lanes: BTreeMap::new() })
+        let losses = losses::find(client, &topics, &id, &progress).await?;
+        let mut this = Self { producer, topics, progress, vitals, lanes: BTreeMap::new() };
+        for gap in losses {
+            warn!(stream = %gap.lane, reason = gap.reason.as_str(), "a topic has lost acknowledged records");
+            this.record_gap(&gap).await?;
+        }
+        Ok(this)
     }
 
     /// What was read, and what was committed since.
@@ -170,6 +182,10 @@ impl<P: Progress> Transaction<P> {
         streams: &[(LaneId, Checkpoint)],
     ) -> Result<()> {
         let routes = self.routes(messages.iter()).await?;
+        for gap in self.progress.deleted(&routes) {
+            warn!(topic = %gap.lane, "the topic was deleted: what nobody had read of it is lost");
+            self.record_gap(&gap).await?;
+        }
         let topics =
             routes.iter().map(|(name, topic)| (name.to_string(), (topic.id, topic.partitions)));
         let advance = Advance { streams: streams.to_vec(), topics: topics.collect() };

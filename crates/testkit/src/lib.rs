@@ -4,8 +4,9 @@
 //! workload ─▶ mongod ─▶ tailwater run ─▶ ClickHouse ─▶ checker ◀─ truth ◀─ mongod
 //! ```
 //!
-//! The judge (`contract`, `json_column`, `kafka`, `tree`, `truth`, `checker`) never calls the product's crates: it implements the
-//! contract of the columns a second time. See `docs/checker.md`.
+//! The judge (`contract`, `json_column`, `kafka`, `tree`, `truth`, `checker`) never calls the
+//! product's crates: it implements the contract of the columns a second time. See
+//! `docs/checker.md`.
 
 pub mod checker;
 pub mod clickhouse;
