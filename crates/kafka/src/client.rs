@@ -3,7 +3,7 @@
 //! No secret is ever logged: librdkafka is told its properties and nothing prints them.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -18,6 +18,8 @@ use tracing::{debug, info, warn};
 
 use crate::classify;
 
+/// That a broker is away is told so often.
+const AWAY_EVERY: Duration = Duration::from_secs(10);
 /// How long one question to the cluster may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -160,17 +162,51 @@ impl Isolation {
     }
 }
 
-/// What the cluster has said about the sign-in.
+/// Whether a broker could not be reached: said by every connection, many times a second.
+pub(crate) const fn is_away(code: Option<RDKafkaErrorCode>) -> bool {
+    matches!(
+        code,
+        Some(
+            RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::Resolve
+        )
+    )
+}
+
+/// What the cluster has said.
 #[derive(Debug, Clone, Default)]
-struct Said(Arc<Mutex<Option<String>>>);
+struct Said(Arc<Mutex<Sayings>>);
+
+#[derive(Debug, Default)]
+struct Sayings {
+    /// Why the sign-in was refused.
+    refusal: Option<String>,
+    /// When somebody was last told that a broker is away.
+    away: Option<Instant>,
+}
 
 impl Said {
+    fn get(&self) -> MutexGuard<'_, Sayings> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn refused(&self, reason: &str) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        self.get().refusal = Some(reason.to_owned());
     }
 
     fn refusal(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.get().refusal.clone()
+    }
+
+    /// Whether it is time to tell that a broker is away.
+    fn is_news(&self) -> bool {
+        let mut sayings = self.get();
+        let news = sayings.away.is_none_or(|told| told.elapsed() > AWAY_EVERY);
+        if news {
+            sayings.away = Some(Instant::now());
+        }
+        news
     }
 }
 
@@ -186,6 +222,10 @@ impl ClientContext for Context {
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         match level {
+            // What becomes of connections is an error too, and told as such.
+            RDKafkaLogLevel::Error if facility == "FAIL" => {
+                debug!(facility, "librdkafka: {message}");
+            }
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
             | RDKafkaLogLevel::Critical
@@ -206,6 +246,7 @@ impl ClientContext for Context {
             Some(RDKafkaErrorCode::PartitionEOF | RDKafkaErrorCode::UnknownTopicOrPartition) => {
                 debug!(reason, "kafka: {error}");
             }
+            code if is_away(code) && !self.said.is_news() => debug!(reason, "kafka: {error}"),
             _ => warn!(reason, "kafka: {error}"),
         }
     }
