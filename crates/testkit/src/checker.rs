@@ -307,8 +307,10 @@ impl Checker {
         let rows: Vec<CurrentRow> =
             self.clickhouse.all(&format!("SELECT {} FROM {view}", CurrentRow::COLUMNS)).await?;
         let mut findings = judge_current(namespace, lives, &documents, &rows);
+        // Notes of ends, whose ids are no document's, name in `_bson` where the documents went.
         let sql = format!(
-            "SELECT count() AS rows FROM {table} WHERE _is_deleted = 1 AND (_bson != '' OR _hash != 0)"
+            "SELECT count() AS rows FROM {table} WHERE _is_deleted = 1 AND (_bson != '' OR _hash != 0) \
+             AND NOT startsWith(_id, '\"ended ')"
         );
         let tombstones: Count = self.clickhouse.one(&sql).await?;
         if tombstones.rows > 0 {

@@ -8,6 +8,7 @@
 //!
 //! A topic holds what the stream that watches its collection hears, and nothing else.
 
+mod extended_json;
 mod normalized;
 mod raw;
 #[cfg(test)]

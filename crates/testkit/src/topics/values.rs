@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail, ensure};
 use bson::Document;
 use serde::de::IgnoredAny;
 
+use super::extended_json;
 use crate::kafka::Record;
 
 /// Joins the chunks of a topic. The records of a partition must come in their order.
@@ -40,7 +41,7 @@ pub(super) fn change(record: &Record, value: &[u8]) -> anyhow::Result<Document> 
     match record.header("tw-format") {
         Some(b"json") => {
             serde_json::from_slice::<IgnoredAny>(value).context("no JSON")?;
-            serde_json::from_slice(value).context("no Extended JSON")
+            extended_json::document(value).context("no Extended JSON")
         }
         Some(b"bson") => Document::from_reader(value).context("no BSON"),
         other => bail!("`tw-format` is {:?}", other.map(String::from_utf8_lossy)),
