@@ -213,6 +213,18 @@ impl Isolation {
     }
 }
 
+/// Whether a broker could not be reached: said by every connection, many times a second.
+pub(crate) const fn is_away(code: Option<RDKafkaErrorCode>) -> bool {
+    matches!(
+        code,
+        Some(
+            RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::Resolve
+        )
+    )
+}
+
 /// What librdkafka calls back. Tokens it need not ask for: see `tokens.rs`.
 #[derive(Debug, Clone)]
 pub struct Context {
@@ -225,6 +237,10 @@ impl ClientContext for Context {
             self.said.note(None, message);
         }
         match level {
+            // What becomes of connections is an error too, and told as such.
+            RDKafkaLogLevel::Error if facility == "FAIL" => {
+                debug!(facility, "librdkafka: {message}");
+            }
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
             | RDKafkaLogLevel::Critical
@@ -241,6 +257,7 @@ impl ClientContext for Context {
             Some(RDKafkaErrorCode::PartitionEOF | RDKafkaErrorCode::UnknownTopicOrPartition) => {
                 debug!(reason, "kafka: {error}");
             }
+            code if is_away(code) && !self.said.is_news() => debug!(reason, "kafka: {error}"),
             _ => warn!(reason, "kafka: {error}"),
         }
     }
