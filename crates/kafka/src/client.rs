@@ -88,6 +88,8 @@ impl Client {
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "error")
             .set("enable.partition.eof", "true")
+            // What is fetched ahead is counted by no budget.
+            .set("queued.max.messages.kbytes", "16384")
             .set("isolation.level", isolation.as_str());
         config
             .create_with_context(self.context())

@@ -31,8 +31,11 @@ use crate::client::{Client, Context, blocking};
 /// The last offset of each partition of each topic.
 pub(crate) type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
 
-/// After so long the broker aborts a transaction whose producer is gone.
+/// After so long the broker aborts a transaction whose producer is gone, where nobody takes over its
+/// id at once. Brokers that are away for longer cost one more beginning, nothing else.
 pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same for an id that nobody will take over.
+pub(crate) const OWN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one step may take before it is tried again.
 const STEP: Duration = Duration::from_secs(30);
 /// How long a look at the queue of acknowledgements waits.
@@ -77,11 +80,16 @@ impl Producer {
     /// its open transaction is aborted.
     ///
     /// `busy` is held while a transaction is open, also by a thread whose task is gone.
-    pub(crate) async fn start(client: &Client, id: &str, busy: Arc<Mutex<()>>) -> Result<Self> {
+    pub(crate) async fn start(
+        client: &Client,
+        id: &str,
+        timeout: Duration,
+        busy: Arc<Mutex<()>>,
+    ) -> Result<Self> {
         let mut config = client.config();
         let set = config
             .set("transactional.id", id)
-            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
+            .set("transaction.timeout.ms", timeout.as_millis().to_string())
             .set("acks", "all")
             .set("queue.buffering.max.kbytes", QUEUE_KBYTES)
             .set("message.max.bytes", LARGEST_MESSAGE);

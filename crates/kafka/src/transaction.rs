@@ -21,7 +21,9 @@ use crate::checkpoints::{Advance, CheckpointTopic};
 use crate::client::Client;
 use crate::losses;
 use crate::offsets::GroupOffsets;
-use crate::producer::{Offsets, Open, Outgoing, Producer};
+use crate::producer::{
+    OWN_TRANSACTION_TIMEOUT, Offsets, Open, Outgoing, Producer, TRANSACTION_TIMEOUT,
+};
 use crate::to_messages::Messages;
 use crate::topics::{Topic, Topics};
 
@@ -80,7 +82,7 @@ impl Transaction<CheckpointTopic> {
     ) -> Result<Self> {
         topics.ensure_checkpoints(checkpoints).await?;
         let id = format!("{pipeline}.source");
-        let producer = Producer::start(client, &id, Arc::default()).await?;
+        let producer = Producer::start(client, &id, TRANSACTION_TIMEOUT, Arc::default()).await?;
         let progress = CheckpointTopic::read(client, &id, checkpoints).await?;
         let losses = losses::find(client, &topics, &id, &progress).await?;
         let mut this = Self { producer, topics, progress, vitals, lanes: BTreeMap::new() };
@@ -134,7 +136,8 @@ impl Transaction<GroupOffsets> {
         vitals: Vitals,
     ) -> Result<Self> {
         let id = format!("{part}.{}", write_ahead::new_epoch()?);
-        let producer = Producer::start(client, &id, offsets.busy()).await?;
+        let producer =
+            Producer::start(client, &id, OWN_TRANSACTION_TIMEOUT, offsets.busy()).await?;
         Ok(Self { producer, topics, progress: offsets, vitals, lanes: BTreeMap::new() })
     }
 }

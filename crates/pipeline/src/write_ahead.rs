@@ -172,7 +172,12 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
                     format!("`{}` is at {expected}, but {range} was read", part.lane),
                 ));
             }
-            let plan = part.body.plan().clone();
+            let mut plan = part.body.plan().clone();
+            if let Some(pending) = &checkpoint.pending {
+                // What was written of it before may lie where it was planned before.
+                plan.ts_min = plan.ts_min.min(pending.plan.ts_min);
+                plan.ts_max = plan.ts_max.max(pending.plan.ts_max);
+            }
             let foreign = foreign || checkpoint.renumbered || checkpoint.pending.is_some();
             checkpoint.pending = Some(Intent { range, plan, declared_at, foreign });
         }
@@ -306,11 +311,18 @@ where
 
     async fn recover(&mut self, part: Part<T::Body>) -> Result<()> {
         let declared = self.declared(&part.lane)?;
-        let (stored, read) = (declared.intent.plan.digest, part.body.plan().digest);
+        let (stored, read) = (&declared.intent.plan, part.body.plan());
+        let (same_events, same_mapping) =
+            (stored.digest == read.digest, stored.mapping == read.mapping);
         info!(stream = %part.lane, range = %declared.intent.range, "finishing the pending range");
-        if stored != read {
+        if !same_events {
             // What was planned is of other events: what to look for is to be said anew.
             self.set_renumbered(&part).await?;
+            self.declare([&part]).await?;
+        } else if !same_mapping {
+            // The rows are of another mapping now, and may lie elsewhere in time: what was sent of
+            // the earlier one must not arrive beside them.
+            self.set_foreign(&part.lane).await?;
             self.declare([&part]).await?;
         }
         if self.may_be_foreign(&part) {

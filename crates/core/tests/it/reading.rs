@@ -182,6 +182,16 @@ fn a_document_may_look_like_a_change_event_or_an_envelope() {
     }
 }
 
+#[test]
+fn the_namespace_of_a_document_is_the_headers() {
+    let style = Style { publish: Publish::FullDocument, ..Style::default() };
+    for (db, coll) in [("x", "y"), ("x", "y.z.w")] {
+        let fields = doc! { "fullDocument": { "_id": 1 }, "documentKey": { "_id": 1 }, "ns": { "db": db, "coll": coll } };
+        let found = read(&record(&messages(&producing(style), &event("insert", fields))[0]));
+        assert_eq!((found.db(), found.coll()), (db.as_bytes(), coll.as_bytes()));
+    }
+}
+
 /// Bytes that no JSON has: a string of 0xff, and the name of a wrapper.
 #[test]
 fn keys_that_json_cannot_carry_travel_beside_it() {
@@ -327,6 +337,16 @@ fn the_connectors_default_schema_is_read() {
     );
     assert_ne!(plain, value);
     assert!(!read(&foreign(None, Some(&plain))).is_typed());
+
+    // A text may be as deep as a document of its own.
+    let deep = format!("{}1{}", r#"{\"a\":"#.repeat(249), "}".repeat(249));
+    let deep = value.replacen(
+        r#"{\"n\": {\"$numberLong\": \"7\"}}","removedFields"#,
+        &format!(r#"{deep}","removedFields"#),
+        1,
+    );
+    assert_ne!(deep, value);
+    assert_eq!(reason(&foreign(None, Some(&deep))), "not_bson");
 
     // The key's schema has an `_id` of text.
     let key = r#"{"_id":"{\"$oid\": \"65f0c0de676f6c6465000001\"}"}"#;

@@ -183,10 +183,14 @@ impl Shared {
             () = stop.cancelled() => return Ok(()),
         };
         let budget = self.budget.clone();
-        let streams = Streams::new(server, mongodb.scopes, mongodb.watch, budget, vitals);
+        let lanes: Vec<LaneId> =
+            mongodb.scopes.iter().map(|scope| LaneId::stream(&scope.entry())).collect();
+        let streams = Streams::new(server, mongodb.scopes, mongodb.watch, budget, vitals.clone());
         let transform = Arc::new(ToMessages::new(producing(kafka)));
-        worker::run(streams, transform, delivery, self.limits(), stop).await?;
-        Ok(())
+        let result = worker::run(streams, transform, delivery, self.limits(), stop).await;
+        // Who stands by hears nothing of them, and is healthy.
+        lanes.iter().for_each(|lane| vitals.forget(lane));
+        Ok(result?)
     }
 
     /// From raw topics into the normalized topic.
