@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
-use tailwater_core::Result;
 use tailwater_core::normalized::NormalizedEvent;
-use tailwater_core::position::{LaneId, Millis, Plan};
+use tailwater_core::position::{LaneId, Millis, Plan, Seq};
 use tailwater_core::reading::{Content as Read, Reading};
 use tailwater_core::record::{Incoming, Record};
 use tailwater_core::rows::{Content, Entry, Rejected, Rejection};
 use tailwater_core::scope::{self, Scope};
+use tailwater_core::{Error, ErrorKind, Result};
 use tailwater_pipeline::{Part, Transform};
 
 use crate::ToRows;
@@ -40,14 +40,22 @@ impl OfRecords {
         Self { reading, normalized, scopes, rows }
     }
 
-    fn entries(&self, mut part: Part<Vec<Incoming>>) -> Part<Vec<Entry>> {
+    fn entries(&self, mut part: Part<Vec<Incoming>>) -> Result<Part<Vec<Entry>>> {
         let records = std::mem::take(&mut part.body);
-        let lane = part.lane.clone();
-        let entry = |incoming: Incoming| Entry {
-            seq: incoming.record.offset,
-            content: self.content(&lane, incoming),
-        };
-        part.with_body(records.into_iter().map(entry).collect())
+        let mut entries = Vec::with_capacity(records.len());
+        for incoming in records {
+            let seq = incoming.record.offset;
+            let content = self.content(&part.lane, incoming);
+            if let Content::Event(event) = &content
+                && !event.is_typed()
+                && event.tells_state()
+                && self.rows.has_current()
+            {
+                return Err(untyped(&part.lane, seq));
+            }
+            entries.push(Entry { seq, content });
+        }
+        Ok(part.with_body(entries))
     }
 
     fn content(&self, lane: &LaneId, Incoming { record, rejection }: Incoming) -> Content {
@@ -63,6 +71,18 @@ impl OfRecords {
         };
         read.unwrap_or_else(|why| rejected(record, why))
     }
+}
+
+/// A copy of a collection must have the types of its values.
+fn untyped(lane: &LaneId, seq: Seq) -> Error {
+    let what = format!(
+        "the event at offset {seq} of `{lane}` has lost its types (SimplifiedJson, or a schema): the \
+         current state would not be the collection"
+    );
+    Error::new(ErrorKind::Unsuitable, what).with_hint(
+        "write `tables: { current: null }`, or let the producer write Extended JSON (the connector's \
+         `output.json.formatter`)",
+    )
 }
 
 fn normalized(record: &Record) -> Result<Content, Rejection> {
@@ -87,10 +107,10 @@ impl Transform for OfRecords {
     type Out = PartRows;
 
     fn apply(&self, part: Part<Vec<Incoming>>) -> Result<Part<PartRows>> {
-        self.rows.encode(self.entries(part))
+        self.rows.encode(self.entries(part)?)
     }
 
     fn apply_declared(&self, part: Part<Vec<Incoming>>, plan: &Plan) -> Result<Part<PartRows>> {
-        self.rows.encode_declared(self.entries(part), plan)
+        self.rows.encode_declared(self.entries(part)?, plan)
     }
 }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use tailwater_core::gap::Gap;
+use tailwater_core::gap::{Gap, GapRecord};
 use tailwater_core::position::{Epoch, LaneId, Millis, Plan, Seq};
 use tailwater_core::rows::{Append, Block, Layout, Namespace, Rejection, Rows, Stretch};
 use tailwater_core::sql::literal;
@@ -289,8 +289,7 @@ impl Target for Tables {
     }
 
     async fn record_gap(&self, gap: &Gap) -> Result<()> {
-        let sql = table::record_gap(self.connection.database(), gap, clock::now());
-        self.connection.execute(&sql, "cannot write a gap record").await
+        self.keep_gap(&GapRecord::of(gap, clock::now())).await
     }
 
     async fn greatest(&self, lane: &LaneId, epoch: Epoch, first: Seq) -> Result<Option<Seq>> {
@@ -313,6 +312,15 @@ impl Target for Tables {
 }
 
 impl Tables {
+    /// Writes down a gap that somebody else has found. To tell it twice is to tell it once.
+    ///
+    /// # Errors
+    /// Those of the insert.
+    pub async fn keep_gap(&self, gap: &GapRecord) -> Result<()> {
+        let sql = table::record_gap(self.connection.database(), gap);
+        self.connection.execute(&sql, "cannot write a gap record").await
+    }
+
     /// The current-state table of a collection, made when it is missing.
     ///
     /// # Errors

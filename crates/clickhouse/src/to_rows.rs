@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tailwater_core::Result;
 use tailwater_core::event::ChangeEvent;
 use tailwater_core::mapping::Mapping;
 use tailwater_core::position::Plan;
 use tailwater_core::rows::{Entry, Layout, Rows};
-use tailwater_core::{Error, ErrorKind, Result};
 use tailwater_pipeline::budget::Share;
 use tailwater_pipeline::{Part, Transform};
+use tracing::warn;
 
 use crate::tables::PartRows;
 
@@ -21,7 +22,7 @@ pub struct ToRows {
 }
 
 /// The mappings of a run: the one that new Ranges are made with, and earlier ones, since a Range is
-/// always finished with the one that it was declared with.
+/// finished with the one that it was declared with as long as that is known.
 #[derive(Debug, Clone, Default)]
 pub struct Mappings {
     current: Option<Arc<Mapping>>,
@@ -42,20 +43,18 @@ impl Mappings {
         self
     }
 
-    /// The mapping that a Range was declared with.
-    fn declared(&self, plan: &Plan) -> Result<Option<&Mapping>> {
-        let Some(hash) = &plan.mapping else { return Ok(None) };
-        match self.by_hash.get(hash) {
-            Some(mapping) => Ok(Some(mapping)),
-            None => Err(Error::new(
-                ErrorKind::WrongHistory,
-                format!("the mapping `{hash}`, which the pending range was declared with, is gone"),
-            )
-            .with_hint(
-                "start with the earlier mapping file and its `hash_key`; once the range is finished, \
-                 change them",
-            )),
+    /// The mapping that a Range was declared with. Where the file was changed meanwhile that is gone,
+    /// and what is missing of the Range is made with the new one.
+    fn declared(&self, plan: &Plan) -> Option<&Mapping> {
+        let hash = plan.mapping.as_ref()?;
+        let kept = self.by_hash.get(hash);
+        if kept.is_none() {
+            warn!(
+                mapping = %hash,
+                "the mapping of the pending range is gone: what is missing of it is made with the new one"
+            );
         }
+        kept.or(self.current.as_ref()).map(|mapping| &**mapping)
     }
 }
 
@@ -71,6 +70,11 @@ impl ToRows {
         Self { mappings, ..self }
     }
 
+    /// Whether rows of the current state are made.
+    pub fn has_current(&self) -> bool {
+        self.layout.current.is_some()
+    }
+
     /// Encodes a part.
     ///
     /// # Errors
@@ -82,9 +86,9 @@ impl ToRows {
     /// Encodes a part as it was declared with this plan.
     ///
     /// # Errors
-    /// As `Rows::encode`; `WrongHistory` when the mapping is not there any more.
+    /// As `Rows::encode`.
     pub fn encode_declared(&self, part: Part<Vec<Entry>>, plan: &Plan) -> Result<Part<PartRows>> {
-        self.encode_with(self.mappings.declared(plan)?, part)
+        self.encode_with(self.mappings.declared(plan), part)
     }
 
     fn encode_with(

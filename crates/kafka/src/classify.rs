@@ -11,6 +11,26 @@ pub fn kind(error: &KafkaError) -> ErrorKind {
     error.rdkafka_error_code().map_or(ErrorKind::Unreachable, of_code)
 }
 
+/// Whether an error may be one of making or keeping a connection, which does not tell why.
+pub(crate) fn is_of_connection(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::Authentication
+                | Code::SaslAuthenticationFailed
+                | Code::SSL
+                | Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::Resolve
+                | Code::OperationTimedOut
+                | Code::TimedOutQueue
+                | Code::RequestTimedOut
+                | Code::MessageTimedOut
+                | Code::NetworkException
+        )
+    )
+}
+
 /// The kind of a code. What is not listed is retried: Kafka's own clients retry most of it, and
 /// nothing is lost by waiting.
 pub const fn of_code(code: Code) -> ErrorKind {
@@ -49,11 +69,43 @@ pub const fn of_code(code: Code) -> ErrorKind {
 pub fn error(error: KafkaError, what: impl Into<String>) -> Error {
     let kind = kind(&error);
     let code = error.rdkafka_error_code();
-    let made = Error::new(kind, what).with_source(error);
+    let made = match error {
+        // Its own text shows the value, which may be a secret.
+        KafkaError::ClientConfig(_, why, name, value) => {
+            let why = if value.is_empty() { why } else { why.replace(&value, "…") };
+            Error::new(kind, what)
+                .with_source(format!("librdkafka does not take `{name}`: {why}"))
+                .with_hint("check `kafka.properties`, and librdkafka's CONFIGURATION.md")
+        }
+        KafkaError::ClientCreation(why) => {
+            let hint = hint_of_creation(&why);
+            Error::new(kind, what).with_source(why).with_hint(hint)
+        }
+        error => Error::new(kind, what).with_source(error),
+    };
     match code.and_then(hint) {
         Some(hint) => made.with_hint(hint),
         None => made,
     }
+}
+
+/// What to do when librdkafka makes no client, by its text.
+fn hint_of_creation(why: &str) -> &'static str {
+    const HINTS: [(&str, &str); 5] = [
+        ("ssl.ca.", "`kafka.tls.ca` names a file of certificates as PEM, all of them sound"),
+        (
+            "ssl.certificate.",
+            "`kafka.tls.certificate` names a file with a certificate as PEM, and its chain",
+        ),
+        (
+            "ssl.key.",
+            "`kafka.tls.key` names the private key of `certificate` as PEM; is it encrypted, `key_password` opens it",
+        ),
+        ("private key check", "`kafka.tls.key` is not the private key of `kafka.tls.certificate`"),
+        ("SASL", "check `kafka.sasl`"),
+    ];
+    let found = HINTS.iter().find(|(word, _)| why.contains(word));
+    found.map_or("check `kafka.properties`, and librdkafka's CONFIGURATION.md", |(_, hint)| hint)
 }
 
 /// The next step, where the code tells more than the kind.

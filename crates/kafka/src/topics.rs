@@ -77,7 +77,7 @@ impl Topics {
     /// `Config` when librdkafka does not take the properties.
     pub fn new(client: &Client, new: NewTopics) -> Result<Self> {
         let admin = client.admin()?;
-        let (client, admin) = (client.clone(), Arc::new(admin));
+        let client = client.clone();
         Ok(Self { client, admin, new, known: Arc::default(), readable: Arc::default() })
     }
 
@@ -152,6 +152,14 @@ impl Topics {
         };
         Err(Error::new(ErrorKind::Unsuitable, format!("the checkpoint topic `{topic}` {wrong}"))
             .with_hint("set its `cleanup.policy` to `compact`, or name another topic in `kafka.topics.checkpoints`"))
+    }
+
+    /// Whether there is such a topic.
+    ///
+    /// # Errors
+    /// Those of asking.
+    pub async fn is_there(&self, topic: &str) -> Result<bool> {
+        Ok(self.describe(topic).await?.is_some())
     }
 
     /// A topic as it is; `None` where there is none.

@@ -138,7 +138,8 @@ fn document_key(
     let id = image.map(|image| image.get("_id")).transpose().map_err(not_bson)?.flatten();
     match (key::of(record), id) {
         (Key::Document(key), None) => Ok(key),
-        (Key::Document(key), Some(id)) if is_sharded(&key, &id) => Ok(key),
+        // In a sharded collection it has more fields.
+        (Key::Document(key), Some(id)) if has_id(&key, &id) => Ok(key),
         (_, Some(id)) => Ok(key::of_id(&id)),
         (_, None) => Err(rejected(
             "no_document_key",
@@ -154,10 +155,8 @@ pub(super) fn own_key(record: &Record, told: &Told<'_>) -> Option<Vec<u8>> {
     decode::document(text, &mut key).ok().map(|()| key)
 }
 
-/// Whether the key is that of the document with this `_id`, with the fields of a shard key.
-fn is_sharded(key: &[u8], id: &Value<'_>) -> bool {
-    let Ok(key) = Doc::new(key) else { return false };
-    key.elements().count() > 1 && key.get("_id").ok().flatten().as_ref() == Some(id)
+fn has_id(key: &[u8], id: &Value<'_>) -> bool {
+    Doc::new(key).is_ok_and(|key| matches!(key.get("_id"), Ok(Some(own)) if own == *id))
 }
 
 /// The document key of an event that has none, though it is of a document.

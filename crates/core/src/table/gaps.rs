@@ -1,6 +1,6 @@
 //! The table of gap records.
 
-use crate::gap::Gap;
+use crate::gap::GapRecord;
 use crate::position::Millis;
 use crate::sql::{identifier, literal};
 
@@ -32,7 +32,7 @@ pub fn create_gaps(database: &str) -> String {
 }
 
 /// Adds a gap record, unless it is there.
-pub fn record_gap(database: &str, gap: &Gap, opened_at: Millis) -> String {
+pub fn record_gap(database: &str, gap: &GapRecord) -> String {
     let time = |millis: Option<Millis>| {
         millis.map_or("NULL".to_owned(), |Millis(millis)| {
             format!("fromUnixTimestamp64Milli(toInt64({millis}), 'UTC')")
@@ -41,21 +41,21 @@ pub fn record_gap(database: &str, gap: &Gap, opened_at: Millis) -> String {
     let number = |number: Option<u64>| number.map_or("NULL".to_owned(), |n| n.to_string());
     let (from, to) = gap.times;
     let names: Vec<String> = gap.names.iter().map(|name| literal(name)).collect();
-    let id = literal(&gap.id());
+    let id = literal(&gap.id);
     let table = format!("{}.{}", identifier(database), identifier(GAPS));
     format!(
         "INSERT INTO {table} SELECT {id}, {}, {}, NULL, {}, {}, {}, {}, {}, {}, \
          CAST([{}], 'Array(String)'), {}, {} WHERE {id} NOT IN (SELECT id FROM {table})",
-        literal(&gap.lane.to_string()),
-        time(Some(opened_at)),
-        time(from.millis()),
-        time(to.millis()),
-        number(from.cluster_time()),
-        number(to.cluster_time()),
+        literal(&gap.lane),
+        time(Some(gap.opened_at)),
+        time(from),
+        time(to),
+        number(gap.cluster_times.0),
+        number(gap.cluster_times.1),
         number(gap.events.map(|(first, _)| first.0)),
         number(gap.events.map(|(_, last)| last.0)),
         names.join(", "),
-        literal(gap.reason.as_str()),
-        literal(gap.repair),
+        literal(&gap.reason),
+        literal(&gap.repair),
     )
 }

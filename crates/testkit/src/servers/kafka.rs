@@ -7,7 +7,6 @@
 mod java;
 mod properties;
 mod secured;
-mod shared;
 
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
@@ -20,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
 use super::child::Child;
+use super::lasting::remove_in_the_end;
 use super::resident::Resident;
 use super::{Needed, folder};
 use java::Java;
@@ -77,7 +77,15 @@ impl Kafka {
     ///
     /// As [`Kafka::start`].
     pub async fn shared() -> anyhow::Result<Option<&'static Self>> {
-        shared::broker().await
+        static SHARED: OnceCell<Option<Kafka>> = OnceCell::const_new();
+        let start = async || {
+            let kafka = Self::start().await?;
+            if let Some(kafka) = &kafka {
+                remove_in_the_end(kafka.home.path())?;
+            }
+            anyhow::Ok(kafka)
+        };
+        Ok(SHARED.get_or_try_init(start).await?.as_ref())
     }
 
     /// As [`Kafka::start`], with more than that.

@@ -3,20 +3,25 @@
 //! Each part runs the same loop with other ends. They share one memory budget and one end: when one
 //! fails for a reason that waiting does not mend, all end.
 
+use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
-use tailwater_clickhouse::{Mappings, OfRecords, ToRows, Watched};
+use tailwater_clickhouse::{Connection, Mappings, OfRecords, ToRows, Watched};
 use tailwater_core::config::{Compat, Config, Kafka, Output, Parts, Publish};
 use tailwater_core::position::LaneId;
 use tailwater_core::producing::{self, Producing, Style};
 use tailwater_core::reading::Reading;
 use tailwater_core::rows::{Namespace, RecordsFrom};
 use tailwater_core::scope::Scope;
-use tailwater_core::{Action, Error};
+use tailwater_core::table;
+use tailwater_core::{Action, Error, ErrorKind};
 use tailwater_kafka::topics::NewTopics;
-use tailwater_kafka::{Client, Election, Group, ToMessages, ToNormalized, Topics, Transaction};
+use tailwater_kafka::{
+    CheckpointTopic, Client, Election, Group, ToMessages, ToNormalized, Topics, Transaction,
+};
 use tailwater_mongodb::{Server, Start, Streams, connect};
 use tailwater_pipeline::budget::Budget;
 use tailwater_pipeline::retry::Backoff;
@@ -25,9 +30,9 @@ use tailwater_pipeline::write_ahead::WriteAhead;
 use tailwater_pipeline::{BatchLimits, worker};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use super::tables;
+use super::tables::{self, Ready};
 
 /// A transaction closes as soon as nothing more is there to add: others have come while the one before
 /// was under way.
@@ -44,6 +49,9 @@ pub(super) fn vitals(parts: Parts) -> Vec<Vitals> {
     ];
     all.into_iter().filter(|(runs, _)| *runs).map(|(_, vitals)| vitals).collect()
 }
+
+/// Gaps that the source finds are in the table within this time.
+const MIRROR: Duration = Duration::from_secs(30);
 
 /// What the parts of a process share.
 #[derive(Debug, Clone)]
@@ -74,7 +82,7 @@ pub(super) async fn run(
     if parts.sink {
         config.require_clickhouse()?;
     }
-    let client = Client::of(kafka, None);
+    let client = Client::of(kafka, tailwater_kafka::tokens(kafka).await?);
     tokio::select! {
         connected = client.connect(connect::DEFAULT_FIRST_CONNECTION) => connected?,
         () = stop.cancelled() => return Ok(()),
@@ -116,34 +124,31 @@ impl Shared {
     async fn source(self, vitals: Vitals) -> anyhow::Result<()> {
         let checkpoints = Arc::clone(&self.kafka()?.topics.checkpoints);
         self.topics.ensure_checkpoints(&checkpoints).await?;
-        let mut election = Election::stand(&self.client, &self.config.pipeline, &checkpoints)?;
         let mut backoff = Backoff::new();
         loop {
+            // Whoever was fenced stands anew: it works again only when it is its turn.
+            let mut election = Election::stand(&self.client, &self.config.pipeline, &checkpoints)?;
             tokio::select! {
                 won = election.won() => won?,
                 () = self.stop.cancelled() => return Ok(()),
             }
-            let mut turn_is_over = false;
-            while !turn_is_over {
-                let stop = self.stop.child_token();
-                let mut work = Box::pin(self.copy(&checkpoints, vitals.clone(), stop.clone()));
-                let result = tokio::select! {
-                    result = &mut work => result,
-                    lost = election.lost() => {
-                        let release = lost?;
-                        info!("another process takes over");
-                        stop.cancel();
-                        let result = work.await;
-                        release.done();
-                        turn_is_over = true;
-                        result
-                    }
-                };
-                match result {
-                    Ok(()) if self.stop.is_cancelled() => return Ok(()),
-                    Ok(()) => backoff = Backoff::new(),
-                    Err(error) => pause(error, "source", &mut backoff).await?,
+            let stop = self.stop.child_token();
+            let mut work = Box::pin(self.copy(&checkpoints, vitals.clone(), stop.clone()));
+            let result = tokio::select! {
+                result = &mut work => result,
+                lost = election.lost() => {
+                    let release = lost?;
+                    info!("another process takes over");
+                    stop.cancel();
+                    let result = work.await;
+                    release.done();
+                    result
                 }
+            };
+            match result {
+                Ok(()) if self.stop.is_cancelled() => return Ok(()),
+                Ok(()) => backoff = Backoff::new(),
+                Err(error) => pause(error, "source", &mut backoff).await?,
             }
         }
     }
@@ -178,10 +183,14 @@ impl Shared {
             () = stop.cancelled() => return Ok(()),
         };
         let budget = self.budget.clone();
-        let streams = Streams::new(server, mongodb.scopes, mongodb.watch, budget, vitals);
+        let lanes: Vec<LaneId> =
+            mongodb.scopes.iter().map(|scope| LaneId::stream(&scope.entry())).collect();
+        let streams = Streams::new(server, mongodb.scopes, mongodb.watch, budget, vitals.clone());
         let transform = Arc::new(ToMessages::new(producing(kafka)));
-        worker::run(streams, transform, delivery, self.limits(), stop).await?;
-        Ok(())
+        let result = worker::run(streams, transform, delivery, self.limits(), stop).await;
+        // Who stands by hears nothing of them, and is healthy.
+        lanes.iter().for_each(|lane| vitals.forget(lane));
+        Ok(result?)
     }
 
     /// From raw topics into the normalized topic.
@@ -228,6 +237,16 @@ impl Shared {
 
     /// From topics into ClickHouse.
     async fn sink(self, vitals: Vitals) -> anyhow::Result<()> {
+        let mut backoff = Backoff::new();
+        loop {
+            match Box::pin(self.sink_once(vitals.clone())).await {
+                Ok(()) => return Ok(()),
+                Err(error) => pause(error, "sink", &mut backoff).await?,
+            }
+        }
+    }
+
+    async fn sink_once(&self, vitals: Vitals) -> anyhow::Result<()> {
         let kafka = self.kafka()?;
         let normalizer = self.config.normalizer.as_ref();
         let to_topic = normalizer.is_some_and(|it| it.output == Output::Topic);
@@ -240,27 +259,56 @@ impl Shared {
         let lanes = topics.len() * usize::try_from(kafka.topics.partitions).unwrap_or(1);
         topics.extend(normalized.iter().map(|topic| topic.to_string()));
         let prepared = tables::prepare(&self.config, from, watched, lanes);
-        let ready = tokio::select! {
+        let Ready { tables, connection, batch, deadline, max_rejected, engine } = tokio::select! {
             ready = prepared => ready?,
             () = self.stop.cancelled() => return Ok(()),
         };
         let mapping = normalizer.map(|normalizer| Arc::clone(&normalizer.mapping));
-        let rows = ToRows::new(ready.tables.layout().clone()).with_mappings(Mappings::new(mapping));
+        let rows = ToRows::new(tables.layout().clone()).with_mappings(Mappings::new(mapping));
         let transform = OfRecords::new(self.reader(kafka), normalized, scopes, rows);
-        let group = Group::join(
-            &self.client,
-            &format!("{}.sink", self.config.pipeline),
-            &topics,
-            self.topics.clone(),
-            self.budget.clone(),
-            vitals.clone(),
-        )?;
-        let delivery = WriteAhead::new(group.offsets(), ready.tables, ready.deadline, vitals)
-            .with_max_rejected(ready.max_rejected);
-        let stop = self.stop.clone();
-        worker::run(group, Arc::new(transform), delivery, ready.batch, stop).await?;
-        if let Some(engine) = ready.engine {
+        let name = format!("{}.sink", self.config.pipeline);
+        let (kafka_topics, budget) = (self.topics.clone(), self.budget.clone());
+        let group =
+            Group::join(&self.client, &name, &topics, kafka_topics, budget, vitals.clone())?;
+        let delivery = WriteAhead::new(group.offsets(), tables, deadline, vitals)
+            .with_max_rejected(max_rejected);
+        let run = worker::run(group, Arc::new(transform), delivery, batch, self.stop.clone());
+        tokio::select! {
+            result = run => result?,
+            never = self.mirror_gaps(&name, &connection) => match never {},
+        }
+        if let Some(engine) = engine {
             engine.shutdown().await;
+        }
+        Ok(())
+    }
+
+    /// Copies what the source knows to be missing into the table of gaps.
+    async fn mirror_gaps(&self, group: &str, connection: &Connection) -> Infallible {
+        let mut told = BTreeSet::new();
+        loop {
+            if let Err(error) = self.mirror_new_gaps(group, connection, &mut told).await {
+                debug!(error = format!("{error:#}"), "gap records are not mirrored yet");
+            }
+            tokio::time::sleep(MIRROR).await;
+        }
+    }
+
+    async fn mirror_new_gaps(
+        &self,
+        group: &str,
+        connection: &Connection,
+        told: &mut BTreeSet<String>,
+    ) -> anyhow::Result<()> {
+        let checkpoints = &self.kafka()?.topics.checkpoints;
+        if !self.topics.is_there(checkpoints).await? {
+            return Ok(());
+        }
+        let found = CheckpointTopic::read(&self.client, group, checkpoints).await?;
+        for gap in found.gaps().filter(|gap| !told.contains(&gap.id)).collect::<Vec<_>>() {
+            let sql = table::record_gap(connection.database(), gap);
+            connection.execute(&sql, "cannot write a gap record").await?;
+            told.insert(gap.id.clone());
         }
         Ok(())
     }
@@ -300,7 +348,11 @@ impl Shared {
 /// Waits before a part begins again, or hands on what waiting does not mend.
 async fn pause(error: anyhow::Error, part: &str, backoff: &mut Backoff) -> anyhow::Result<()> {
     let known = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
-    if known.is_none_or(|error| error.kind().action() != Action::Retry) {
+    let again = |error: &Error| {
+        // A transaction that took too long is fenced by the broker, as one of an earlier process is.
+        error.kind().action() == Action::Retry || error.kind() == ErrorKind::InUse
+    };
+    if !known.is_some_and(again) {
         return Err(error);
     }
     warn!(part, error = format!("{error:#}"), "beginning again from the checkpoint");

@@ -11,7 +11,8 @@ use tailwater_core::rows::{Layout, Namespace, RecordsFrom};
 use tailwater_core::scope::Scope;
 use tailwater_core::table::{self, DEFAULT_DEDUPLICATION_WINDOW, TableName};
 use tailwater_embedded::{EngineOptions, EngineProcess, PASSWORD_VARIABLE};
-use tailwater_mongodb::{connect, streams};
+use tailwater_mongodb::connect;
+use tailwater_mongodb::streams::BUSY_LANES;
 use tailwater_pipeline::BatchLimits;
 use tailwater_pipeline::bisect::MaxRejected;
 use tailwater_pipeline::retry;
@@ -24,6 +25,7 @@ const DEAD_LETTERS: &str = "tailwater_dead_letters";
 /// A ClickHouse that is ready to be written to.
 pub(super) struct Ready {
     pub(super) tables: Tables,
+    pub(super) connection: Connection,
     pub(super) batch: BatchLimits,
     pub(super) deadline: Duration,
     pub(super) max_rejected: MaxRejected,
@@ -43,7 +45,7 @@ pub(super) async fn prepare(
     let patience = connect::DEFAULT_FIRST_CONNECTION;
     let batch = batch_limits(clickhouse, &config.limits);
     let deadline = clickhouse.insert_deadline.unwrap_or(DEFAULT_INSERT_DEADLINE);
-    let pace = streams::patience(batch.max_wait, lanes);
+    let pace = batch.patience(lanes, BUSY_LANES);
     let needed = blocks_within(2 * deadline, pace, lanes);
     let window = clickhouse.deduplication_window;
     let (endpoint, engine) = reach(&clickhouse.target, &config.state).await?;
@@ -75,7 +77,7 @@ pub(super) async fn prepare(
              watch whole databases in one stream"
         );
     }
-    let tables = Tables::new(connection, config.pipeline.clone(), layout, watched, facts);
+    let tables = Tables::new(connection.clone(), config.pipeline.clone(), layout, watched, facts);
     let scopes = config.mongodb.as_ref().map(|mongodb| mongodb.scopes.as_slice());
     for scope in scopes.unwrap_or_default().iter().filter(|_| clickhouse.tables.current.is_some()) {
         if let Scope::Collection { db, coll } = scope {
@@ -84,7 +86,7 @@ pub(super) async fn prepare(
         }
     }
     let max_rejected = max_rejected(clickhouse);
-    Ok(Ready { tables, batch, deadline, max_rejected, engine })
+    Ok(Ready { tables, connection, batch, deadline, max_rejected, engine })
 }
 
 /// The server to write to; the embedded one is started.
@@ -146,7 +148,7 @@ mod tests {
     #[test]
     fn hundreds_of_busy_lanes_outrun_the_usual_window() {
         let blocks = |lanes| {
-            let pace = streams::patience(BatchLimits::default().max_wait, lanes);
+            let pace = BatchLimits::default().patience(lanes, BUSY_LANES);
             blocks_within(2 * DEFAULT_INSERT_DEADLINE, pace, lanes)
         };
         assert_eq!([1, 8, 60, 300].map(blocks), [480, 3840, 7200, 36_000]);
