@@ -184,6 +184,7 @@ impl Grants<'_> {
             from.extend(one(&kafka.topics.normalized));
         }
         self.topics("the events", from, &[Read, DescribeConfigs]);
+        self.topics("gaps that the source knows of", one(&kafka.topics.checkpoints), &[Read]);
         self.add("its partitions and offsets", Resource::Group, self.own("sink"), &[Read]);
     }
 
