@@ -15,13 +15,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use aws_config::environment::EnvironmentVariableRegionProvider;
-use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::ProfileFileRegionProvider;
-use aws_config::{BehaviorVersion, Region};
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use secrecy::ExposeSecret as _;
 use tailwater_core::config::{Kafka, OAuthBearer, Sasl};
 use tailwater_core::position::Millis;
@@ -32,7 +25,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::iam;
+use crate::aws::Signer;
 use crate::native::{self, Native};
 use crate::token::{Token, Unsecured};
 
@@ -93,15 +86,14 @@ pub async fn tokens(kafka: &Kafka) -> Result<Option<Tokens>> {
         Some(Sasl::OAuthBearer(OAuthBearer::Token(text))) => {
             let token = Token::read(text.expose_secret());
             let token = token.map_err(|why| wrong("`token` in `kafka.sasl`", why))?;
-            refuse_over(&token)?;
-            return Ok(Some(Tokens::fixed(token)));
+            return Tokens::fixed(token).map(Some);
         }
         Some(Sasl::OAuthBearer(OAuthBearer::TokenFile(path))) => Maker::File(path.clone()),
         Some(Sasl::OAuthBearer(OAuthBearer::Unsecured(words))) => {
             let unsecured = Unsecured::parse(words);
             Maker::Unsecured(unsecured.map_err(|why| wrong("`unsecured` in `kafka.sasl`", why))?)
         }
-        Some(Sasl::AwsMskIam { region }) => Maker::Iam(Iam::new(region).await),
+        Some(Sasl::AwsMskIam { region }) => Maker::Iam(Signer::new(region).await),
     };
     Tokens::made_by(maker).await.map(Some)
 }
@@ -124,9 +116,11 @@ fn refuse_over(token: &Token) -> Result<()> {
 }
 
 impl Tokens {
-    fn fixed(token: Token) -> Self {
+    fn fixed(token: Token) -> Result<Self> {
+        refuse_over(&token)?;
+        info!(expires_at = token.expires_at.map(shown), "a token for Kafka is there");
         let state = State { token: Some(token), ..State::default() };
-        Self { shared: Arc::new(Shared(Mutex::new(state))), renewal: None }
+        Ok(Self { shared: Arc::new(Shared(Mutex::new(state))), renewal: None })
     }
 
     async fn made_by(mut maker: Maker) -> Result<Self> {
@@ -146,9 +140,7 @@ impl Tokens {
             }
             backoff.pause().await;
         };
-        refuse_over(&token)?;
-        info!(expires_at = token.expires_at.map(shown), "a token for Kafka is there");
-        let this = Self::fixed(token);
+        let this = Self::fixed(token)?;
         let task = tokio::spawn(renew(Arc::clone(&this.shared), maker));
         Ok(Self { renewal: Some(Arc::new(Renewal(task.abort_handle()))), ..this })
     }
@@ -158,15 +150,18 @@ impl Tokens {
         self.shared.state().token.as_ref().and_then(|token| token.expires_at)
     }
 
-    /// Why the brokers may refuse us for now, although nothing is wrong for good: the token is over,
-    /// and the next one is not there yet.
-    pub(crate) fn lapsed(&self) -> Option<String> {
-        self.renewal.as_ref()?;
+    /// Whether the token is over, and what that means for a connection that cannot be made: the next
+    /// one is waited for, or there is none.
+    pub(crate) fn over(&self) -> Option<(ErrorKind, String)> {
         let state = self.shared.state();
         let token = state.token.as_ref().filter(|token| token.is_over(clock::now()))?;
         let since = token.expires_at.map(shown).unwrap_or_default();
-        let trouble = state.trouble.as_deref().unwrap_or("the next one is on its way");
-        Some(format!("the token is over since {since}: {trouble}"))
+        let (kind, then) = match (&self.renewal, &state.trouble) {
+            (None, _) => (ErrorKind::Unauthorized, "and is the only one"),
+            (Some(_), Some(trouble)) => (ErrorKind::Unreachable, trouble.as_str()),
+            (Some(_), None) => (ErrorKind::Unreachable, "the next one is on its way"),
+        };
+        Some((kind, format!("the token is over since {since}: {then}")))
     }
 
     /// Gives a client the token, now, and each later one as long as it is there.
@@ -182,7 +177,7 @@ impl Tokens {
             None => false,
         };
         let mut state = self.shared.state();
-        if let Some(token) = &state.token {
+        if let Some(token) = state.token.as_ref().filter(|token| !token.is_over(clock::now())) {
             give(token);
         }
         state.takers.push(Box::new(give));
@@ -274,7 +269,7 @@ enum Maker {
     /// Ourselves, without a signature.
     Unsecured(Unsecured),
     /// Ourselves, with AWS credentials.
-    Iam(Iam),
+    Iam(Signer),
 }
 
 impl Maker {
@@ -282,7 +277,7 @@ impl Maker {
         match self {
             Self::File(path) => read(path).await,
             Self::Unsecured(unsecured) => Ok(unsecured.token(clock::now())),
-            Self::Iam(iam) => iam.token(SystemTime::now()).await,
+            Self::Iam(signer) => signer.token(SystemTime::now()).await,
         }
     }
 }
@@ -302,61 +297,8 @@ async fn read(path: &str) -> Result<Token> {
     })
 }
 
-/// A signer with AWS credentials.
-struct Iam {
-    region: String,
-    provider: Option<SharedCredentialsProvider>,
-    /// The last ones, until they are nearly over: each look may be a request to AWS.
-    credentials: Option<Credentials>,
-}
-
-impl Iam {
-    /// Finds the usual AWS chain: environment, profile, web identity, container, instance.
-    async fn new(region: &str) -> Self {
-        // Where AWS is asked for credentials. The brokers' region has all that there is to ask.
-        let asked = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
-            .or_else(ProfileFileRegionProvider::new())
-            .or_else(Region::new(region.to_owned()));
-        let config = aws_config::defaults(BehaviorVersion::latest()).region(asked).load().await;
-        Self::with(region, config.credentials_provider())
-    }
-
-    fn with(region: &str, provider: Option<SharedCredentialsProvider>) -> Self {
-        Self { region: region.to_owned(), provider, credentials: None }
-    }
-
-    async fn token(&mut self, now: SystemTime) -> Result<Token> {
-        let credentials = self.credentials(now).await?;
-        iam::sign(&credentials, &self.region, now)
-    }
-
-    async fn credentials(&mut self, now: SystemTime) -> Result<Credentials> {
-        let lasts = |credentials: &Credentials, until: SystemTime| {
-            credentials.expiry().is_some_and(|end| end > until)
-        };
-        let known = self.credentials.clone();
-        if let Some(known) = known.as_ref().filter(|known| lasts(known, now + iam::LIFETIME)) {
-            return Ok(known.clone());
-        }
-        let provider = self.provider.as_ref().ok_or_else(|| no_credentials(None))?;
-        match provider.provide_credentials().await {
-            Ok(credentials) => {
-                self.credentials = Some(credentials.clone());
-                Ok(credentials)
-            }
-            Err(error) => match known.filter(|known| lasts(known, now)) {
-                Some(known) => {
-                    warn!(%error, cause = cause(&error), "AWS gives no new credentials, going on with the old ones");
-                    Ok(known)
-                }
-                None => Err(no_credentials(Some(error))),
-            },
-        }
-    }
-}
-
 /// What is behind an error: the first line of one of the AWS SDK says little.
-fn cause(error: &dyn std::error::Error) -> String {
+pub(crate) fn cause(error: &dyn std::error::Error) -> String {
     let mut told = Vec::new();
     let mut next = error.source();
     while let Some(error) = next {
@@ -364,20 +306,6 @@ fn cause(error: &dyn std::error::Error) -> String {
         next = error.source();
     }
     told.join(": ")
-}
-
-fn no_credentials(error: Option<CredentialsError>) -> Error {
-    let kind = match error {
-        None
-        | Some(
-            CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_),
-        ) => ErrorKind::Unauthorized,
-        Some(_) => ErrorKind::Unreachable,
-    };
-    let told = error.map(|error| format!("{error}: {}", cause(&error))).unwrap_or_default();
-    Error::new(kind, "no AWS credentials for MSK were found")
-        .with_source(told)
-        .with_hint("give this process a role (instance, task, pod identity), `AWS_PROFILE`, or `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`")
 }
 
 /// A time, for people.

@@ -104,6 +104,16 @@ impl Kafka {
         shared::broker().await
     }
 
+    /// The broker with [`Options::secured`] and [`Options::authorized`] that all tests of this process
+    /// share. Where a sign-in has an end, it is over then unless it was renewed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kafka::start`].
+    pub async fn shared_secured() -> anyhow::Result<Option<&'static Self>> {
+        shared::secured().await
+    }
+
     /// As [`Kafka::start`], with more than that.
     ///
     /// # Errors
