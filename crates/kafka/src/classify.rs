@@ -106,10 +106,13 @@ fn hint_of_creation(why: &str) -> &'static str {
             "`kafka.tls.certificate` names a file with a certificate as PEM, and its chain",
         ),
         (
+            "key values mismatch",
+            "`kafka.tls.key` is not the private key of `kafka.tls.certificate`",
+        ),
+        (
             "ssl.key.",
             "`kafka.tls.key` names the private key of `certificate` as PEM; is it encrypted, `key_password` opens it",
         ),
-        ("private key check", "`kafka.tls.key` is not the private key of `kafka.tls.certificate`"),
         ("SASL", "check `kafka.sasl`"),
     ];
     let found = HINTS.iter().find(|(word, _)| why.contains(word));

@@ -9,13 +9,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use tailwater_core::position::{LaneId, Position, Seq};
 use tailwater_core::{Error, ErrorKind};
-use tailwater_kafka::topics::NewTopics;
-use tailwater_kafka::{Client, Election, Tokens, Topics, Transaction, tokens};
+use tailwater_kafka::{Client, Election, Tokens, Transaction, tokens};
 use tailwater_pipeline::clock;
 use tailwater_pipeline::vitals::Vitals;
 use tailwater_testkit::servers::{Kafka, Secured};
 
 use crate::config::kafka;
+use crate::settings::topics;
 
 /// No refusal takes as long; a broker on a busy machine may take some of it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -203,16 +203,6 @@ async fn a_listener_that_speaks_otherwise_is_told() {
     unreachable(&nobody, "`sasl`").await;
 }
 
-fn topics(client: &Client) -> Topics {
-    let new = NewTopics {
-        partitions: 1.try_into().unwrap(),
-        replication_factor: 1,
-        retention: Duration::from_secs(3600),
-        max_message_bytes: 1 << 20,
-    };
-    Topics::new(client, new).unwrap()
-}
-
 #[tokio::test]
 async fn a_missing_right_is_named() {
     let Some(kafka) = Kafka::shared_secured().await.unwrap() else { return };
@@ -220,7 +210,7 @@ async fn a_missing_right_is_named() {
     let client =
         sign_in(&by_password(secured, &secured.ca, "SCRAM-SHA-512", Kafka::PASSWORD)).await;
     let client = client.unwrap();
-    let error = topics(&client).ensure(&Arc::from("forbidden"), None).await.unwrap_err();
+    let error = topics(&client).unwrap().ensure(&Arc::from("forbidden"), None).await.unwrap_err();
     expect(&error, "authorization", "on the topic");
     let mut election = Election::stand(&client, "forbidden", "forbidden.checkpoints").unwrap();
     let error = tokio::time::timeout(PATIENCE, election.won()).await.unwrap().unwrap_err();
@@ -231,8 +221,13 @@ async fn a_missing_right_is_named() {
     let all = ["--operation", "All", "--topic", "half.", "--resource-pattern-type", "prefixed"];
     kafka.allow(&user, &all).await.unwrap();
     let checkpoints = Arc::from("half.checkpoints");
-    let begun =
-        Transaction::begin(&client, topics(&client), "half", &checkpoints, Vitals::default());
+    let begun = Transaction::begin(
+        &client,
+        topics(&client).unwrap(),
+        "half",
+        &checkpoints,
+        Vitals::default(),
+    );
     let error = tokio::time::timeout(PATIENCE, begun).await.unwrap().unwrap_err();
     expect(&error, "uthorization", "transactional ids");
     let mut election = Election::stand(&client, "half", &checkpoints).unwrap();
@@ -277,7 +272,7 @@ async fn who_is_idle_outlives_its_tokens() {
     let kafka = kafka(&lines);
     let tokens = tokens(&kafka).await.unwrap().unwrap();
     let client = Client::of(&kafka, Some(tokens.clone()));
-    let topics = topics(&client);
+    let topics = topics(&client).unwrap();
     let name = Arc::from("idle.checkpoints");
     let mut source = Transaction::begin(&client, topics.clone(), "idle", &name, Vitals::default())
         .await
