@@ -57,7 +57,7 @@ fn fetch(work: &Path, jars: &Path) -> anyhow::Result<()> {
         })?;
     cache::succeeded(&output).with_context(|| {
         format!(
-            "Maven cannot fetch Kafka {VERSION}; \
+            "Maven cannot fetch Kafka {VERSION}; mend that, \
              or let {VARIABLE} name a folder with the jars of Kafka 4.1"
         )
     })

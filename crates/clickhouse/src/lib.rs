@@ -5,10 +5,15 @@
 
 pub mod classify;
 pub mod connection;
+mod endings;
+mod look;
+mod of_records;
 pub mod schema;
 pub mod tables;
 pub mod to_rows;
 
 pub use connection::{Connection, Endpoint};
+pub use endings::{TopicOf, Watched};
+pub use of_records::OfRecords;
 pub use tables::Tables;
-pub use to_rows::ToRows;
+pub use to_rows::{Mappings, ToRows};

@@ -3,7 +3,7 @@
 //! It never alters a table; it says the statement that would.
 
 use serde::Deserialize;
-use tailwater_core::rows::{Layout, Namespace};
+use tailwater_core::rows::{Append, Layout, Namespace};
 use tailwater_core::sql::literal;
 use tailwater_core::table::{self, Column, TableName};
 use tailwater_core::{Error, ErrorKind, Result};
@@ -14,13 +14,26 @@ use crate::Connection;
 /// The first version that reads flattened JSON in Native blocks.
 const OLDEST_SERVER: (u32, u32) = (25, 6);
 
-/// What a run must know of its event table.
+/// What a run must know of its append tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
-    /// Blocks whose tokens the table remembers; 0 when that cannot be counted.
+    /// Blocks whose tokens each of them remembers, at least; 0 when that cannot be counted.
     pub window: u64,
-    /// After how many days its rows go.
+    /// After how many days the rows of the event table go.
     pub ttl_days: Option<u32>,
+    /// The same of the table of change events as they are.
+    pub raw_cdc_ttl_days: Option<u32>,
+}
+
+impl Facts {
+    /// After how many days the rows of a table go.
+    pub const fn ttl_days(&self, table: Append) -> Option<u32> {
+        match table {
+            Append::Records => self.ttl_days,
+            Append::RawCdc => self.raw_cdc_ttl_days,
+            Append::DeadLetters => None,
+        }
+    }
 }
 
 /// What the event tables are to be.
@@ -32,7 +45,7 @@ pub struct Wanted {
     pub window: u64,
     /// Blocks whose tokens those remember that are still to be made.
     pub new_window: u64,
-    /// After how many days the rows of the event table go.
+    /// After how many days the rows of the event table and of `raw_cdc` go.
     pub ttl_days: Option<u32>,
 }
 
@@ -48,29 +61,62 @@ pub struct Views {
     pub unfillable: Vec<(String, String)>,
 }
 
-/// Makes and checks the tables that every run has: the event table and the dead letters.
+/// Makes and checks the tables that rows are appended to, and that of the gap records.
 ///
 /// # Errors
 /// `Unsuitable`, with the statement that mends the table.
 pub async fn prepare(connection: &Connection, layout: &Layout, wanted: &Wanted) -> Result<Facts> {
+    check_names(layout)?;
     connection.ping().await?;
     check_version(connection).await?;
     let database = connection.database();
     let Wanted { pipeline, window, new_window, ttl_days } = wanted;
     let comment = format!("{COMMENT}pipeline `{pipeline}`");
-    let Layout { records, dead_letters, .. } = layout;
-    let create = table::create_records(database, records, *new_window, *ttl_days, &comment);
-    make(connection, records, &create).await?;
-    check_columns(connection, records, table::RECORD_COLUMNS).await?;
-    let facts = check_event_table(connection, records, *window, &comment).await?;
-    check_ttl(connection, records, facts.ttl_days, *ttl_days)?;
-    let create = table::create_dead_letters(database, dead_letters, *new_window, &comment);
-    make(connection, dead_letters, &create).await?;
-    check_columns(connection, dead_letters, table::DEAD_LETTER_COLUMNS).await?;
-    check_event_table(connection, dead_letters, *window, &comment).await?;
+    let mut facts = Facts { window: u64::MAX, ttl_days: None, raw_cdc_ttl_days: None };
+    for of in Append::ALL {
+        let Some(name) = layout.name(of) else { continue };
+        let (create, columns) = match of {
+            Append::Records => (
+                table::create_records(database, name, *new_window, *ttl_days, &comment),
+                table::RECORD_COLUMNS,
+            ),
+            Append::RawCdc => (
+                table::create_raw_cdc(database, name, *new_window, *ttl_days, &comment),
+                table::RAW_CDC_COLUMNS,
+            ),
+            Append::DeadLetters => (
+                table::create_dead_letters(database, name, *new_window, &comment),
+                table::DEAD_LETTER_COLUMNS,
+            ),
+        };
+        make(connection, name, &create).await?;
+        check_columns(connection, name, columns).await?;
+        let found = check_append_table(connection, name, *window, &comment).await?;
+        facts.window = facts.window.min(found.window);
+        match of {
+            Append::Records => facts.ttl_days = found.ttl_days,
+            Append::RawCdc => facts.raw_cdc_ttl_days = found.ttl_days,
+            Append::DeadLetters => continue,
+        }
+        check_ttl(connection, name, found.ttl_days, *ttl_days)?;
+    }
     let gaps = TableName::new(table::GAPS);
     make(connection, &gaps, &table::create_gaps(database)).await?;
     Ok(facts)
+}
+
+/// Rows of two kinds in one table could not be told apart.
+fn check_names(layout: &Layout) -> Result<()> {
+    let names: Vec<_> = Append::ALL.into_iter().filter_map(|table| layout.name(table)).collect();
+    let twice = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name));
+    match twice {
+        None => Ok(()),
+        Some((_, name)) => Err(Error::new(
+            ErrorKind::Unsuitable,
+            format!("the table `{name}` is to hold rows of two kinds"),
+        )
+        .with_hint("give each of `clickhouse.tables` a name of its own")),
+    }
 }
 
 /// Makes and checks the current-state table of a collection, and its view.
@@ -225,12 +271,18 @@ fn check_ttl(
     .with_hint(format!("change `ttl_days`, or run: {mend}")))
 }
 
-async fn check_event_table(
+/// What is found out of one append table.
+struct Found {
+    window: u64,
+    ttl_days: Option<u32>,
+}
+
+async fn check_append_table(
     connection: &Connection,
     table: &TableName,
     wanted: u64,
     comment: &str,
-) -> Result<Facts> {
+) -> Result<Found> {
     let EngineRow { engine, engine_full, comment: found } = engine(connection, table).await?;
     check_owner(connection, table, &found, comment)?;
     let setting = match engine.as_str() {
@@ -276,7 +328,7 @@ async fn check_event_table(
     for (view, mend) in views(connection, table).await?.unfillable {
         warn!(view, "a view that fails once cannot be filled again; {mend}");
     }
-    Ok(Facts { window, ttl_days: table::ttl_of(&engine_full) })
+    Ok(Found { window, ttl_days: table::ttl_of(&engine_full) })
 }
 
 #[derive(Debug, Deserialize)]

@@ -4,43 +4,59 @@
 //! current state carry a version and go in without one: a token would only stand in the way of
 //! writing them again.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use serde::Deserialize;
-use tailwater_core::gap::Gap;
-use tailwater_core::position::{Epoch, LaneId, Millis, Seq};
-use tailwater_core::rows::{Block, Ending, Identity, Layout, Namespace, Rejection, Rows, Stretch};
-use tailwater_core::scope::Scope;
+use tailwater_core::gap::{Gap, GapRecord};
+use tailwater_core::position::{Epoch, LaneId, Millis, Plan, Seq};
+use tailwater_core::rows::{Append, Block, Layout, Namespace, Rejection, Rows, Stretch};
 use tailwater_core::sql::literal;
-use tailwater_core::table::{self, RowsOf, TableName};
+use tailwater_core::table::{self, TableName};
 use tailwater_core::{Error, ErrorKind, Result};
 use tailwater_pipeline::clock;
 use tailwater_pipeline::write_ahead::{self, Declared, Planned, ReadBack, Round, Target};
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
-use crate::Connection;
+use crate::look::Look;
 use crate::schema::{self, Facts};
+use crate::{Connection, Watched};
 
 /// The rows of one part.
 #[derive(Debug)]
 pub struct PartRows(pub Rows);
 
 impl Planned for PartRows {
-    fn plan(&self) -> &tailwater_core::position::Plan {
+    fn plan(&self) -> &Plan {
         &self.0.plan
+    }
+
+    fn events(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn rejected(&self) -> u64 {
+        self.0.rejections().count() as u64
+    }
+
+    fn rejection(&self) -> Option<String> {
+        let Rejection { reason, error } = self.0.rejections().next()?;
+        Some(format!("{reason}: {error}"))
+    }
+
+    fn newest(&self) -> Millis {
+        self.0.newest_time().unwrap_or(Millis(0))
     }
 }
 
 /// The tables of one run.
 #[derive(Debug)]
 pub struct Tables {
-    connection: Connection,
+    pub(crate) connection: Connection,
     pipeline: String,
     layout: Layout,
-    scopes: Vec<Scope>,
+    pub(crate) watched: Watched,
     facts: Facts,
     /// The current-state tables that are known to be there, and whose they are.
     made: Mutex<HashMap<TableName, Namespace>>,
@@ -72,10 +88,10 @@ impl Tables {
         connection: Connection,
         pipeline: String,
         layout: Layout,
-        scopes: Vec<Scope>,
+        watched: Watched,
         facts: Facts,
     ) -> Self {
-        Self { connection, pipeline, layout, scopes, facts, made: Mutex::default() }
+        Self { connection, pipeline, layout, watched, facts, made: Mutex::default() }
     }
 
     /// Where the rows go.
@@ -83,8 +99,19 @@ impl Tables {
         &self.layout
     }
 
+    /// The tables whose rows must come once.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (Append, &TableName)> {
+        Append::ALL.into_iter().filter_map(|table| Some((table, self.layout.name(table)?)))
+    }
+
+    fn table(&self, name: &str) -> Result<Append> {
+        self.layout.table(name).ok_or_else(|| {
+            Error::new(ErrorKind::Bug, format!("`{name}` is no table that rows are appended to"))
+        })
+    }
+
     /// Names a Range to the server, in `system.processes` and in tokens.
-    fn name(&self, declared: Declared<'_>) -> String {
+    pub(crate) fn name(&self, declared: Declared<'_>) -> String {
         let Declared { lane, epoch, intent, .. } = declared;
         format!("{}/{epoch}/{lane}/{}", self.pipeline, intent.range)
     }
@@ -110,40 +137,39 @@ fn of_round(round: Round) -> String {
     if round == 0 { String::new() } else { format!("~{round}") }
 }
 
-/// An event that has a row, or a dead letter.
-#[derive(Debug, Deserialize)]
-struct Found {
-    _offset: u64,
-    identity: u64,
-}
-
-impl Found {
-    const fn identity(&self) -> Identity {
-        Identity(self.identity)
-    }
-}
+/// Why an event is a dead letter that the event table refused.
+const REFUSED: &str = "refused";
+/// The same of the table of change events as they are. The event table may well have it.
+pub(crate) const REFUSED_RAW_CDC: &str = "refused_raw_cdc";
 
 impl Target for Tables {
     type Body = PartRows;
 
     async fn check_new(&self, lane: &LaneId, epoch: Epoch) -> Result<()> {
-        let records = &self.layout.records;
-        let sql = table::another_epoch(self.connection.database(), records, lane, epoch);
-        let what = format!("cannot look for earlier rows of `{lane}`");
-        let another = self.connection.text(&sql, &what).await?;
-        if another.is_empty() {
+        // A topic that was made anew has another id, and its events are others.
+        if lane.is_partition() {
             return Ok(());
         }
-        Err(Error::new(
-            ErrorKind::WrongHistory,
-            format!(
-                "`{records}` holds rows of `{lane}` that another state folder wrote (epoch {another}); \
-                 a new one could not tell which changes are there"
-            ),
-        )
-        .with_hint(
-            "restore that state folder (`--state`), or write to another database, or drop the table",
-        ))
+        for table in [Append::Records, Append::RawCdc] {
+            let Some(table) = self.layout.name(table) else { continue };
+            let sql = table::another_epoch(self.connection.database(), table, lane, epoch);
+            let what = format!("cannot look for earlier rows of `{lane}`");
+            let another = self.connection.text(&sql, &what).await?;
+            if !another.is_empty() {
+                return Err(Error::new(
+                    ErrorKind::WrongHistory,
+                    format!(
+                        "`{table}` holds rows of `{lane}` that another state folder wrote (epoch \
+                         {another}); a new one could not tell which changes are there"
+                    ),
+                )
+                .with_hint(
+                    "restore that state folder (`--state`), or write to another database, or drop \
+                     the table",
+                ));
+            }
+        }
+        Ok(())
     }
 
     async fn upsert(&self, declared: Declared<'_>, body: &PartRows) -> Result<()> {
@@ -155,7 +181,7 @@ impl Target for Tables {
                 Err(error) if error.kind() == ErrorKind::TooLarge && most > 1 => {
                     most = most.div_ceil(2);
                     warn!(stream = %declared.lane, most, "writing the current state in smaller blocks");
-                    smaller = body.0.smaller_stretches(&self.layout, most)?;
+                    smaller = body.0.smaller_stretches(most)?;
                     stretches = &smaller;
                 }
                 written => return written,
@@ -167,87 +193,79 @@ impl Target for Tables {
         &self,
         declared: Declared<'_>,
         body: &PartRows,
+        table: &str,
         block: write_ahead::Block<'_>,
     ) -> Result<()> {
+        let table = self.table(table)?;
         let rebuilt;
-        let (blocks, suffix) = match block {
-            write_ahead::Block::Whole => (&body.0.append, String::new()),
+        let (block, suffix) = match block {
+            write_ahead::Block::Whole => (body.0.block(table), String::new()),
             write_ahead::Block::Missing(rows, round) => {
-                rebuilt = body.0.only(&self.layout, rows)?;
-                (&rebuilt, of_round(round))
+                rebuilt = body.0.only(table, rows)?;
+                (rebuilt.as_ref(), of_round(round))
             }
             write_ahead::Block::Cut(rows, path, round) => {
-                rebuilt = body.0.only(&self.layout, rows)?;
-                (&rebuilt, format!(".{path}{}", of_round(round)))
+                rebuilt = body.0.only(table, rows)?;
+                (rebuilt.as_ref(), format!(".{path}{}", of_round(round)))
             }
         };
-        for block in blocks {
-            self.insert_once(declared, block, &suffix).await?;
+        match block {
+            Some(block) => self.insert_once(declared, block, &suffix).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     async fn reject(
         &self,
         declared: Declared<'_>,
         body: &PartRows,
+        table: &str,
         seq: Seq,
         refusal: &Error,
         round: Round,
     ) -> Result<()> {
+        let of = self.table(table)?;
         let cause = std::error::Error::source(refusal).map_or(String::new(), ToString::to_string);
-        warn!(stream = %declared.lane, %seq, "rejected: see the dead letters");
-        let why = Rejection { reason: "refused", error: cause };
-        let block = body.0.dead_letter(&self.layout, seq, &why)?;
-        self.insert_once(declared, &block, &format!("!{seq}{}", of_round(round))).await
+        let (reason, by) = match of {
+            Append::Records => (REFUSED, String::new()),
+            Append::RawCdc => (REFUSED_RAW_CDC, format!("/{table}")),
+            Append::DeadLetters => {
+                let what = format!("`{table}` refuses the dead letter of event {seq}");
+                return Err(Error::new(ErrorKind::Unsuitable, what)
+                    .with_source(cause)
+                    .with_hint("mend the table or its views; the event is read again"));
+            }
+        };
+        warn!(stream = %declared.lane, %seq, table, "rejected: see the dead letters");
+        let block = body.0.dead_letter(of, seq, &Rejection { reason, error: cause })?;
+        self.insert_once(declared, &block, &format!("!{seq}{by}{}", of_round(round))).await
     }
 
     async fn quiesce(&self, declared: Declared<'_>) -> Result<()> {
         self.until_quiet(&self.name(declared)).await
     }
 
-    async fn read_back(&self, declared: Declared<'_>, body: &PartRows) -> Result<ReadBack> {
-        let Declared { lane, epoch, intent, .. } = declared;
-        let wanted = body.0.identities()?;
-        let range = RowsOf {
-            epoch: &epoch.to_string(),
-            topic: lane.topic(),
-            partition: lane.partition(),
-            offsets: match declared.renumbered {
-                false => Some((intent.range.first.0, intent.range.last.0)),
-                true => None,
-            },
-            ts: (intent.plan.ts_min.0, intent.plan.ts_max.0),
-        };
-        let rows = self.found(&self.layout.records, declared, &range).await?;
-        let letters = self.found(&self.layout.dead_letters, declared, &range).await?;
-        // Without its number an event is known too, but two may be alike.
-        let name = |seq: u64, identity: Identity| match declared.renumbered {
-            true => (0, identity),
-            false => (seq, identity),
-        };
-        let named = |row: &Found| name(row._offset, row.identity());
-        let there: HashSet<_> = rows.iter().chain(&letters).map(named).collect();
-        let dead: HashSet<_> = letters.iter().map(named).collect();
-        let seqs = |keep: &dyn Fn(&(u64, Identity)) -> bool| -> BTreeSet<Seq> {
-            let kept = wanted.iter().filter(|(seq, identity)| keep(&name(seq.0, *identity)));
-            kept.map(|(seq, _)| *seq).collect()
-        };
-        let mut missing = seqs(&|event| !there.contains(event));
-        if let Some(days) = self.facts.ttl_days {
+    async fn read_back(
+        &self,
+        declared: Declared<'_>,
+        body: &PartRows,
+        table: &str,
+    ) -> Result<ReadBack> {
+        let Declared { lane, intent, .. } = declared;
+        let of = self.table(table)?;
+        let look = Look::at(self, declared, &body.0).await?;
+        let wanted = body.0.identities(of)?;
+        let mut missing = look.seqs(&wanted, |it| !look.has(of, it));
+        if let Some(days) = self.facts.ttl_days(of) {
             // Whatever is sent of these may go again before it is seen.
             let oldest = Millis(clock::now().0 - i64::from(days) * MILLIS_OF_A_DAY);
-            let expired = body.0.older_than(oldest);
+            let expired = body.0.older_than(of, oldest);
             missing.retain(|seq| !expired.contains(seq));
         }
-        let dead = seqs(&|event| dead.contains(event));
-        let own: HashMap<u64, Identity> = wanted.iter().map(|(seq, it)| (seq.0, *it)).collect();
-        let is_own = |row: &Found| own.get(&row._offset) == Some(&row.identity());
-        let numbers = intent.range.first.0..=intent.range.last.0;
-        let mut at_own = rows.iter().chain(&letters).filter(|row| numbers.contains(&row._offset));
-        let of_others = at_own.any(|row| !is_own(row));
-        info!(range = %intent.range, stream = %lane, missing = missing.len(), "read back");
-        let views = schema::views(&self.connection, &self.layout.records).await?;
+        let dead = look.seqs(&wanted, |it| look.has_letter_instead(of, it));
+        let of_others = look.has_others(&body.0)?;
+        info!(range = %intent.range, stream = %lane, table, missing = missing.len(), "read back");
+        let views = schema::views(&self.connection, &TableName::new(table)).await?;
         let views_can_be_filled = views.unfillable.is_empty();
         Ok(ReadBack { missing, dead, of_others, views: views.names, views_can_be_filled })
     }
@@ -256,7 +274,8 @@ impl Target for Tables {
         let Declared { lane, epoch, .. } = declared;
         let (version, own) = body.0.newest();
         let mut rows = 0;
-        for table in [&self.layout.records, &self.layout.dead_letters] {
+        // A dead letter takes the place of a row, so that all together are as many as planned.
+        for (_, table) in self.tables() {
             let database = self.connection.database();
             let sql = table::count_from(database, table, (lane, epoch), version);
             let what = format!("cannot look for newer rows of `{lane}`");
@@ -270,13 +289,12 @@ impl Target for Tables {
     }
 
     async fn record_gap(&self, gap: &Gap) -> Result<()> {
-        let sql = table::record_gap(self.connection.database(), gap, clock::now());
-        self.connection.execute(&sql, "cannot write a gap record").await
+        self.keep_gap(&GapRecord::of(gap, clock::now())).await
     }
 
     async fn greatest(&self, lane: &LaneId, epoch: Epoch, first: Seq) -> Result<Option<Seq>> {
         let mut greatest = None;
-        for table in [&self.layout.records, &self.layout.dead_letters] {
+        for (_, table) in self.tables() {
             let sql =
                 table::greatest_offset(self.connection.database(), table, (lane, epoch), first);
             let what = format!("cannot find the last row of `{lane}`");
@@ -294,6 +312,15 @@ impl Target for Tables {
 }
 
 impl Tables {
+    /// Writes down a gap that somebody else has found. To tell it twice is to tell it once.
+    ///
+    /// # Errors
+    /// Those of the insert.
+    pub async fn keep_gap(&self, gap: &GapRecord) -> Result<()> {
+        let sql = table::record_gap(self.connection.database(), gap);
+        self.connection.execute(&sql, "cannot write a gap record").await
+    }
+
     /// The current-state table of a collection, made when it is missing.
     ///
     /// # Errors
@@ -341,60 +368,8 @@ impl Tables {
         Ok(())
     }
 
-    /// Ends the older rows of a collection that was dropped or renamed; under a new name they live
-    /// on. Only what this stream watches is touched: of anything else it does not know how far the
-    /// rows are.
-    async fn end(&self, declared: Declared<'_>, ending: &Ending) -> Result<()> {
-        let scope = self.scopes.iter().find(|scope| scope.entry() == declared.lane.topic());
-        let watched = |it: &Namespace| scope.is_some_and(|scope| scope.covers(&it.db, &it.coll));
-        let comment = format!("{}/end", self.name(declared));
-        if let Some(to) = ending.renamed_to.as_ref().filter(|to| watched(to)) {
-            let new = self.current(to).await?;
-            // What the new name held before ends first; on equal versions the later row counts, so
-            // it ends just below.
-            self.end_all(&new, ending.version - 1, &comment).await?;
-            if watched(&ending.of) {
-                let old = self.current(&ending.of).await?;
-                self.copy(&old, &new, ending.version, &comment).await?;
-            }
-        }
-        if watched(&ending.of) {
-            let old = self.current(&ending.of).await?;
-            self.end_all(&old, ending.version, &comment).await?;
-        }
-        Ok(())
-    }
-
-    async fn end_all(&self, table: &TableName, version: u128, comment: &str) -> Result<()> {
-        self.until_quiet(comment).await?;
-        let sql = table::end_all(self.connection.database(), table, version);
-        let what = format!("cannot end the rows of `{table}`");
-        self.connection.work_through(&sql, comment, &what).await
-    }
-
-    /// Copies a collection to its new name, unless that was done before: newer rows under the old
-    /// name may have taken the place of those that were copied, and older ones come to light.
-    async fn copy(
-        &self,
-        old: &TableName,
-        new: &TableName,
-        version: u128,
-        comment: &str,
-    ) -> Result<()> {
-        self.until_quiet(comment).await?;
-        let database = self.connection.database();
-        let what = format!("cannot copy `{old}` to `{new}`");
-        let sql = table::was_copied(database, old, version);
-        if self.connection.text(&sql, &what).await? != "0" {
-            return Ok(());
-        }
-        let sql = table::copy_all(database, old, new, version);
-        self.connection.work_through(&sql, comment, &what).await?;
-        self.connection.execute(&table::note_copy(database, old, version), &what).await
-    }
-
     /// Waits until the server runs no statement of this name any more.
-    async fn until_quiet(&self, name: &str) -> Result<()> {
+    pub(crate) async fn until_quiet(&self, name: &str) -> Result<()> {
         let sql = format!(
             "SELECT count() FROM system.processes WHERE Settings['log_comment'] = {}",
             literal(name)
@@ -410,22 +385,11 @@ impl Tables {
         Ok(())
     }
 
-    /// The events of a Range that one table has.
-    async fn found(
-        &self,
-        table: &TableName,
-        declared: Declared<'_>,
-        range: &RowsOf<'_>,
-    ) -> Result<Vec<Found>> {
-        let sql = table::read_back(self.connection.database(), table, range);
-        let what = format!("cannot read back {} of `{}`", declared.intent.range, declared.lane);
-        self.connection.rows(&sql, &what).await
-    }
-
     /// Inserts rows that must come once, unless their declaration is too old.
     async fn insert_once(&self, declared: Declared<'_>, block: &Block, suffix: &str) -> Result<()> {
         let range = self.name(declared);
-        let token = format!("{range}/{}/-{suffix}", block.table);
+        let mapping = declared.intent.plan.mapping.as_deref().unwrap_or("-");
+        let token = format!("{range}/{}/{mapping}{suffix}", block.table);
         // Right before sending: a process that was stopped since must not wake up and send.
         if clock::now() > declared.deadline {
             return Err(Error::new(

@@ -22,7 +22,7 @@ use tailwater_core::mapping::Mapping;
 use tailwater_core::names::CurrentNames;
 use tailwater_core::native;
 use tailwater_core::position::{Epoch, LaneId, Seq};
-use tailwater_core::rows::{Layout, Rows};
+use tailwater_core::rows::{Entry, Layout, RecordsFrom, Rows};
 use tailwater_core::table::TableName;
 
 /// The product's allocator.
@@ -214,11 +214,14 @@ fn images(events: &[ChangeEvent]) -> impl Iterator<Item = Doc<'_>> {
 fn encode(events: Vec<ChangeEvent>) -> Rows {
     let layout = Layout {
         records: TableName::new("record_raw"),
+        records_from: RecordsFrom::Inline,
+        raw_cdc: None,
         dead_letters: TableName::new("tailwater_dead_letters"),
         current: Some(CurrentNames::default()),
     };
     let lane = LaneId::stream("ingest.files");
-    Rows::encode(&layout, lane, Epoch::new([7; 16]), Seq(1), events).unwrap()
+    let entries = Entry::dense(Seq(1), events);
+    Rows::encode(&layout, None, lane, Epoch::new([7; 16]), entries).unwrap()
 }
 
 /// An insert, or an update with its document looked up, as a mongod sends it.

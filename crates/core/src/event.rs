@@ -34,6 +34,7 @@ pub struct ChangeEvent {
     looked_up: bool,
     listed: bool,
     typed: bool,
+    in_one_lane: bool,
 }
 
 /// A place in the event's bytes; empty when the field is missing or null.
@@ -101,6 +102,7 @@ impl ChangeEvent {
             looked_up: true,
             listed: true,
             typed: true,
+            in_one_lane: false,
             bytes: Bytes::new(),
         };
         let whole: &[u8] = &bytes;
@@ -149,9 +151,9 @@ impl ChangeEvent {
     /// # Errors
     /// As `index`.
     pub(crate) fn rewritten(&self, bytes: Vec<u8>) -> Result<Self> {
-        let Self { cluster_time, order, looked_up, listed, typed, .. } = *self;
+        let Self { cluster_time, order, looked_up, listed, typed, in_one_lane, .. } = *self;
         let places = Self::places(bytes.into())?;
-        Ok(Self { cluster_time, order, looked_up, listed, typed, ..places })
+        Ok(Self { cluster_time, order, looked_up, listed, typed, in_one_lane, ..places })
     }
 
     fn place_in_time(&mut self) -> Result<()> {
@@ -301,6 +303,19 @@ impl ChangeEvent {
     /// Whether a lookup was asked for when it was read.
     pub const fn is_looked_up(&self) -> bool {
         self.looked_up
+    }
+
+    /// The same event, by a producer that puts it into one partition, whatever it is: not even the end
+    /// of a collection comes in the others.
+    #[must_use]
+    pub fn in_one_lane(mut self) -> Self {
+        self.in_one_lane = true;
+        self
+    }
+
+    /// Whether it comes in one partition alone, although it may concern documents in all.
+    pub const fn is_in_one_lane(&self) -> bool {
+        self.in_one_lane
     }
 
     /// Whether it has a row of its own. An `invalidate` only ends a stream.

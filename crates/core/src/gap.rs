@@ -5,6 +5,7 @@
 
 use std::hash::Hasher as _;
 
+use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 
 use crate::position::{LaneId, Millis, Seq};
@@ -25,6 +26,47 @@ pub struct Gap {
     pub names: Vec<String>,
     /// How it is mended.
     pub repair: &'static str,
+}
+
+/// A gap as it is written down: as a row of the table, or in the checkpoint topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GapRecord {
+    /// The same for the same gap.
+    pub id: String,
+    /// The lane.
+    pub lane: String,
+    /// The word for why.
+    pub reason: String,
+    /// From when to when, as far as that is known.
+    pub times: (Option<Millis>, Option<Millis>),
+    /// The same in the cluster's own time.
+    pub cluster_times: (Option<u64>, Option<u64>),
+    /// The events, as far as they have numbers.
+    pub events: Option<(Seq, Seq)>,
+    /// The namespaces, topics or tables.
+    pub names: Vec<String>,
+    /// How it is mended.
+    pub repair: String,
+    /// When it was found.
+    pub opened_at: Millis,
+}
+
+impl GapRecord {
+    /// The record of a gap that was found then.
+    pub fn of(gap: &Gap, opened_at: Millis) -> Self {
+        let Gap { lane, reason, times: (from, to), events, names, repair } = gap;
+        Self {
+            id: gap.id(),
+            lane: lane.to_string(),
+            reason: reason.as_str().to_owned(),
+            times: (from.millis(), to.millis()),
+            cluster_times: (from.cluster_time(), to.cluster_time()),
+            events: *events,
+            names: names.clone(),
+            repair: (*repair).to_owned(),
+            opened_at,
+        }
+    }
 }
 
 /// A moment as far as it is known.

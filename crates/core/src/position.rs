@@ -37,6 +37,11 @@ impl LaneId {
         &self.topic
     }
 
+    /// Whether it is a topic's partition, not a stream.
+    pub const fn is_partition(&self) -> bool {
+        self.partition.is_some()
+    }
+
     /// The `_partition` column.
     pub fn partition(&self) -> u32 {
         self.partition.unwrap_or(0)
@@ -155,6 +160,9 @@ pub struct Plan {
     pub rows: BTreeMap<String, u64>,
     /// A digest over the identities of the events, to know them again.
     pub digest: u64,
+    /// The hash of the mapping that the rows are made with; `None`: without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<String>,
 }
 
 impl Plan {

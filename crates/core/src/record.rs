@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::position::{Millis, Seq};
+use crate::rows::Rejection;
 
 /// What is to be produced for an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,15 @@ pub struct Message {
     pub headers: Vec<(Cow<'static, str>, Bytes)>,
     /// When the event happened.
     pub timestamp: Millis,
+}
+
+/// A record on its way through the loop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incoming {
+    /// The record; of an event in chunks, all of it.
+    pub record: Record,
+    /// Why it is no event, where that shows without reading it.
+    pub rejection: Option<Rejection>,
 }
 
 /// Which partition of its topic a message goes to.

@@ -1,5 +1,6 @@
 //! Scope: which namespaces one stream watches.
 
+use crate::event::ChangeEvent;
 use crate::{Error, ErrorKind, Result};
 
 /// What one stream watches, as it is configured.
@@ -87,6 +88,20 @@ impl Scope {
             Self::Deployment => true,
         }
     }
+}
+
+/// Whether an event is of a collection that counts; without scopes all do. An event of a database
+/// concerns all that is watched in it.
+pub fn counts(scopes: Option<&[Scope]>, event: &ChangeEvent) -> bool {
+    let Some(scopes) = scopes else { return true };
+    // Names that are no text are refused where they are needed.
+    let (Ok(db), Ok(coll)) = (str::from_utf8(event.db()), str::from_utf8(event.coll())) else {
+        return true;
+    };
+    scopes.iter().any(|scope| match coll.is_empty() {
+        true => scope.reaches(db),
+        false => scope.covers(db, coll),
+    })
 }
 
 /// Refuses streams that would bring the same change twice.

@@ -291,7 +291,7 @@ mod tests {
     /// One of each way to name topics.
     fn namings() -> Vec<TopicNaming> {
         let pair = |(a, b): &(&str, &str)| ((*a).to_owned(), (*b).to_owned());
-        let map = [("d.a", "one"), ("e", "two"), ("/d[.]b.*/", "x{sep}{coll}{sep_coll_sep}{db}")];
+        let map = [("d.a", "one"), ("e", "two"), ("/d[.]b.*", "x{sep}{coll}{sep_coll_sep}{db}")];
         let settings = TopicSettings {
             prefix: "p".to_owned(),
             suffix: "s".to_owned(),

@@ -23,8 +23,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
-use tailwater_core::gap::Gap;
-use tailwater_core::position::{Checkpoint, Epoch, LaneId, Millis, Position, Seq};
+use tailwater_core::gap::{Gap, GapRecord};
+use tailwater_core::position::{Checkpoint, Epoch, LaneId, Position, Seq};
 use tailwater_core::{Error, ErrorKind, Result};
 use tailwater_pipeline::clock;
 use tailwater_pipeline::retry::Backoff;
@@ -32,8 +32,10 @@ use tracing::{info, warn};
 
 use crate::classify;
 use crate::client::{Client, Context, Isolation, PATIENCE, blocking};
+use crate::losses;
 use crate::producer::{Offsets, Open, Outgoing, TRANSACTION_TIMEOUT};
-use crate::transaction::Progress;
+use crate::topics::Topic;
+use crate::transaction::{Progress, Routes};
 
 /// So many records of each stream outlive compaction.
 const SLOTS: u64 = 16;
@@ -44,7 +46,7 @@ pub struct CheckpointTopic {
     name: Arc<str>,
     streams: BTreeMap<String, Numbered<Checkpoint>>,
     topics: BTreeMap<String, Numbered<Acknowledged>>,
-    gaps: BTreeMap<String, StoredGap>,
+    gaps: BTreeMap<String, GapRecord>,
 }
 
 /// The newest record of its kind.
@@ -91,27 +93,6 @@ struct StoredTopic {
     last: BTreeMap<i32, i64>,
 }
 
-/// A gap record as the topic holds it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredGap {
-    /// The id of the gap.
-    pub id: String,
-    /// The lane.
-    pub lane: String,
-    /// Why.
-    pub reason: String,
-    /// From when to when, in milliseconds since 1970, as far as that is known.
-    pub times: (Option<i64>, Option<i64>),
-    /// The events, as far as they have numbers.
-    pub events: Option<(u64, u64)>,
-    /// The namespaces or tables.
-    pub names: Vec<String>,
-    /// How it is mended.
-    pub repair: String,
-    /// When it was found.
-    pub opened_at: i64,
-}
-
 impl CheckpointTopic {
     /// Reads the topic, which must be there, as it is for whoever has the transactional id. `group`
     /// is a group's name that we may use; it is not joined.
@@ -142,7 +123,7 @@ impl CheckpointTopic {
     }
 
     /// What is missing for good.
-    pub fn gaps(&self) -> impl Iterator<Item = &StoredGap> {
+    pub fn gaps(&self) -> impl Iterator<Item = &GapRecord> {
         self.gaps.values()
     }
 
@@ -228,7 +209,7 @@ impl CheckpointTopic {
                 newest(&mut self.topics, topic, Numbered { n, value });
             }
             Some("gap") => {
-                let stored: StoredGap = serde_json::from_slice(value).map_err(wrong)?;
+                let stored: GapRecord = serde_json::from_slice(value).map_err(wrong)?;
                 self.gaps.insert(stored.id.clone(), stored);
             }
             _ => return Err(format!("its key `{key}` is none of ours")),
@@ -247,6 +228,14 @@ impl Progress for CheckpointTopic {
         self.topics.get(topic).map(|found| (found.value.id, found.value.partitions))
     }
 
+    fn deleted(&self, routes: &Routes) -> Vec<Gap> {
+        let another = |(topic, now): (&Arc<str>, &Topic)| {
+            let before = &self.topics.get(&**topic)?.value;
+            if before.id == now.id { None } else { losses::deleted(topic, before) }
+        };
+        routes.iter().filter_map(another).filter(|gap| !self.gaps.contains_key(&gap.id())).collect()
+    }
+
     fn put(&self, open: &Open<'_>, advance: &Advance, offsets: &Offsets) -> Result<Self> {
         let after = self.after(advance, offsets);
         after.send(open, advance)?;
@@ -255,7 +244,7 @@ impl Progress for CheckpointTopic {
     }
 
     fn put_gap(&self, open: &Open<'_>, gap: &Gap) -> Result<Self> {
-        let stored = StoredGap::of(gap, clock::now());
+        let stored = GapRecord::of(gap, clock::now());
         let mut after = self.clone();
         if after.gaps.contains_key(&stored.id) {
             return Ok(after);
@@ -264,22 +253,6 @@ impl Progress for CheckpointTopic {
         open.flush()?;
         after.gaps.insert(stored.id.clone(), stored);
         Ok(after)
-    }
-}
-
-impl StoredGap {
-    fn of(gap: &Gap, opened_at: Millis) -> Self {
-        let Gap { lane, reason, times, events, names, repair } = gap;
-        Self {
-            id: gap.id(),
-            lane: lane.to_string(),
-            reason: reason.as_str().to_owned(),
-            times: (times.0.millis().map(|at| at.0), times.1.millis().map(|at| at.0)),
-            events: events.map(|(first, last)| (first.0, last.0)),
-            names: names.clone(),
-            repair: (*repair).to_owned(),
-            opened_at: opened_at.0,
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use rdkafka::ClientContext;
 use rdkafka::admin::AdminClient;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tailwater_core::config::Client as Kind;
 use tailwater_core::{Action, Error, ErrorKind, Result};
 use tracing::{debug, info, warn};
@@ -21,6 +21,9 @@ use crate::native::{self, Native};
 use crate::said::{Said, Trouble};
 use crate::tokens::Tokens;
 
+/// At least so long a broken connection stays broken. Where a request may have been sent twice, its
+/// answer took longer than that: only the time tells.
+pub(crate) const RECONNECT: Duration = Duration::from_secs(3);
 /// How long one question to the cluster may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -118,6 +121,8 @@ impl Client {
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "error")
             .set("enable.partition.eof", "true")
+            // What is fetched ahead is counted by no budget.
+            .set("queued.max.messages.kbytes", "16384")
             .set("isolation.level", isolation.as_str());
         let made = config.create_with_context(self.context());
         let made = made.map_err(|error| classify::error(error, "cannot make a Kafka client"))?;
@@ -214,6 +219,18 @@ impl Isolation {
     }
 }
 
+/// Whether a broker could not be reached: said by every connection, many times a second.
+pub(crate) const fn is_away(code: Option<RDKafkaErrorCode>) -> bool {
+    matches!(
+        code,
+        Some(
+            RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::Resolve
+        )
+    )
+}
+
 /// What librdkafka calls back. Tokens it need not ask for: see `tokens.rs`.
 #[derive(Debug, Clone)]
 pub struct Context {
@@ -226,6 +243,10 @@ impl ClientContext for Context {
             self.said.note(None, message);
         }
         match level {
+            // What becomes of connections is an error too, and told as such.
+            RDKafkaLogLevel::Error if facility == "FAIL" => {
+                debug!(facility, "librdkafka: {message}");
+            }
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
             | RDKafkaLogLevel::Critical
@@ -237,7 +258,14 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.said.note(error.rdkafka_error_code(), reason);
-        warn!(reason, "kafka: {error}");
+        match error.rdkafka_error_code() {
+            // Both are told where they count.
+            Some(RDKafkaErrorCode::PartitionEOF | RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                debug!(reason, "kafka: {error}");
+            }
+            code if is_away(code) && !self.said.is_news() => debug!(reason, "kafka: {error}"),
+            _ => warn!(reason, "kafka: {error}"),
+        }
     }
 }
 

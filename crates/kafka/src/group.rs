@@ -19,15 +19,14 @@ use rdkafka::error::KafkaError;
 use tailwater_core::gap::{Gap, GapReason, Moment};
 use tailwater_core::message::Joiner;
 use tailwater_core::position::{Epoch, LaneId, Position, Seq, SeqRange};
-use tailwater_core::record::Record;
-use tailwater_core::rows::Rejection;
+use tailwater_core::record::{Incoming, Record};
 use tailwater_core::{Action, Error, ErrorKind, Result};
 use tailwater_pipeline::budget::{Budget, Share};
 use tailwater_pipeline::recall::Recall;
 use tailwater_pipeline::retry;
 use tailwater_pipeline::vitals::Vitals;
 use tailwater_pipeline::{Batch, BatchLimits, Part, Read, Source};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::classify;
 use crate::client::{Client, Isolation, PATIENCE, blocking};
@@ -39,15 +38,10 @@ use crate::topics::Topics;
 /// The records of one part, in order.
 pub type Records = Vec<Incoming>;
 
-/// A record as it came.
-#[derive(Debug)]
-pub struct Incoming {
-    /// The record; of an event in chunks, all of it.
-    pub record: Record,
-    /// Why it is no event, where that shows without reading it.
-    pub rejection: Option<Rejection>,
-}
-
+/// So many lanes with records wait `max_wait`; twice as many twice as long.
+const BUSY_LANES: usize = 16;
+/// The cluster is asked this often how far it is, also where nothing comes.
+const WATCH: Duration = Duration::from_secs(10);
 /// A re-read waits so long for a record that was there.
 const REREAD_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -64,6 +58,7 @@ pub struct Group {
     said: VecDeque<Rebalance>,
     gaps: Vec<Gap>,
     marks: u64,
+    watched: Instant,
 }
 
 #[derive(Debug)]
@@ -103,6 +98,7 @@ impl Group {
             said: VecDeque::new(),
             gaps: Vec::new(),
             marks: 0,
+            watched: Instant::now(),
         })
     }
 
@@ -160,6 +156,28 @@ impl Group {
         retry::patiently(retry::FOR_EVER, ask).await
     }
 
+    /// Asks the cluster, beside everything else, whether it is there: an idle lane is heard of too.
+    fn watch(&mut self) {
+        if self.watched.elapsed() < WATCH {
+            return;
+        }
+        self.watched = Instant::now();
+        let lanes: Vec<LaneId> = self.lanes.keys().cloned().collect();
+        let (consumer, vitals) = (Arc::clone(&self.member.consumer), self.vitals.clone());
+        tokio::task::spawn_blocking(move || {
+            for lane in lanes {
+                let partition = i32::try_from(lane.partition()).unwrap_or(i32::MAX);
+                match consumer.fetch_watermarks(lane.topic(), partition, PATIENCE) {
+                    Ok(_) => vitals.heard(&lane, 0),
+                    Err(error) => {
+                        debug!(stream = %lane, %error, "kafka does not say how far it is");
+                        vitals.read_failed(&lane);
+                    }
+                }
+            }
+        });
+    }
+
     /// Notes that records are gone.
     fn miss(&mut self, lane: &LaneId, first: Seq, last: Seq) {
         warn!(stream = %lane, %first, %last, "records are gone before they were read");
@@ -185,11 +203,15 @@ impl Source for Group {
             return self.hear(said);
         }
         self.order()?;
+        self.watch();
         let called = tokio::time::Instant::now();
         let mut gathered: BTreeMap<LaneId, Gathered> = BTreeMap::new();
         let (mut most, mut bytes) = (0, 0);
         while most < limits.max_rows && bytes < limits.max_bytes {
-            let wait = if gathered.is_empty() { limits.idle() } else { limits.max_wait };
+            let wait = match gathered.len() {
+                0 => limits.idle(),
+                busy => limits.patience(busy, BUSY_LANES),
+            };
             let fetched = tokio::select! {
                 biased;
                 said = self.member.rebalances.recv() => {
@@ -264,6 +286,7 @@ impl Source for Group {
     fn release(&mut self, lanes: &[LaneId]) {
         for lane in lanes {
             self.lanes.remove(lane);
+            self.vitals.forget(lane);
             if let Err(error) = self.reader.unassign(lane) {
                 warn!(%error, "a lane that is no longer ours is still read");
             }

@@ -23,10 +23,10 @@ use tailwater_core::position::LaneId;
 use tailwater_core::{Action, Error, Result};
 use tailwater_pipeline::recall::{Recall, Recaller, Release};
 use tokio::sync::mpsc;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::classify;
-use crate::client::{Client, Context};
+use crate::client::{self, Client, Context, RECONNECT};
 
 /// A lane that is to be let go may finish its Range for so long.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
@@ -83,7 +83,8 @@ impl Member {
             .set("allow.auto.create.topics", "false")
             .set("topic.metadata.refresh.interval.ms", millis(METADATA))
             .set("queued.max.messages.kbytes", "64")
-            .set("queued.min.messages", "1");
+            .set("queued.min.messages", "1")
+            .set("reconnect.backoff.ms", millis(RECONNECT));
         // The newer protocol has these at the broker.
         if config.get("group.protocol") != Some("consumer") {
             for (name, value) in [
@@ -164,12 +165,17 @@ fn poll(
             continue;
         }
         let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+        let away = client::is_away(error.rdkafka_error_code());
         let error = client.explain(error, "the consumer group answered with an error");
         if fatal || error.kind().action() == Action::Stop {
             drop(sender.send(Rebalance::Failed(error)));
             return;
         }
-        warn!(%error, cause = std::error::Error::source(&error), "kafka");
+        match away {
+            // Told already, by librdkafka.
+            true => debug!(%error, cause = std::error::Error::source(&error), "kafka"),
+            false => warn!(%error, cause = std::error::Error::source(&error), "kafka"),
+        }
     }
 }
 
@@ -190,9 +196,10 @@ impl Membership {
         // Where nobody listens any more, the duty is gone with the message.
         drop(self.sender.send(Rebalance::Revoked(lanes, release)));
         released.wait();
+        // The loop has done its part. What follows may take as long as a broker that is away.
+        self.recaller.satisfied();
         // A commit whose task is gone may still be on its way.
         drop(self.busy.lock().unwrap_or_else(PoisonError::into_inner));
-        self.recaller.satisfied();
     }
 }
 

@@ -10,8 +10,9 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rdkafka::TopicPartitionList;
@@ -27,13 +28,16 @@ use tailwater_core::{Error, ErrorKind, Result};
 use tracing::{info, warn};
 
 use crate::classify;
-use crate::client::{Client, Context, blocking};
+use crate::client::{Client, Context, RECONNECT, blocking};
 
 /// The last offset of each partition of each topic.
-pub type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
+pub(crate) type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
 
-/// After so long the broker aborts a transaction whose producer is gone.
+/// After so long the broker aborts a transaction whose producer is gone, where nobody takes over its
+/// id at once. Brokers that are away for longer cost one more beginning, nothing else.
 pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same for an id that nobody will take over.
+pub(crate) const OWN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one step may take before it is tried again.
 const STEP: Duration = Duration::from_secs(30);
 /// How long a look at the queue of acknowledgements waits.
@@ -61,7 +65,13 @@ pub(crate) struct Producer {
     client: Client,
     id: Arc<str>,
     busy: Arc<Mutex<()>>,
+    worn: Arc<AtomicBool>,
 }
+
+/// A commit that was answered within this time was sent once, as in [`RECONNECT`].
+const NEVER_RESENT: Duration = Duration::from_secs(2);
+/// How long a look at the group waits while transactions begin.
+const LOOK: Duration = Duration::from_secs(5);
 
 impl std::fmt::Debug for Producer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -78,12 +88,18 @@ impl Producer {
     /// its open transaction is aborted.
     ///
     /// `busy` is held while a transaction is open, also by a thread whose task is gone.
-    pub(crate) async fn start(client: &Client, id: &str, busy: Arc<Mutex<()>>) -> Result<Self> {
+    pub(crate) async fn start(
+        client: &Client,
+        id: &str,
+        timeout: Duration,
+        busy: Arc<Mutex<()>>,
+    ) -> Result<Self> {
         let mut config = client.config(Kind::Producer);
         let set = config
             .set("transactional.id", id)
-            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
+            .set("transaction.timeout.ms", timeout.as_millis().to_string())
             .set("acks", "all")
+            .set("reconnect.backoff.ms", RECONNECT.as_millis().to_string())
             .set("queue.buffering.max.kbytes", QUEUE_KBYTES)
             .set("message.max.bytes", LARGEST_MESSAGE);
         for (name, value) in [("linger.ms", "1"), ("compression.type", "lz4")] {
@@ -96,13 +112,20 @@ impl Producer {
             .create_with_context(landing)
             .map_err(|error| classify::error(error, "cannot make a Kafka producer"))?;
         let inner = client.signing_in(inner);
-        let this = Self { inner, client: client.clone(), id: id.into(), busy };
-        let producer = this.clone();
+        let worn = Arc::default();
+        let this = Self { inner, client: client.clone(), id: id.into(), busy, worn };
+        // Who gives up must not go on: each try ends what a successor has open.
+        let wanted = Arc::new(());
+        let (producer, given_up) = (this.clone(), Arc::downgrade(&wanted));
         blocking(move || {
             let what = format!("cannot begin transactions as `{}`", producer.id);
-            producer.until_definite(what, |inner| inner.init_transactions(STEP))
+            producer.until_definite(what, |inner| match given_up.strong_count() {
+                0 => Err(KafkaError::Canceled),
+                _ => inner.init_transactions(LOOK),
+            })
         })
         .await?;
+        drop(wanted);
         info!(transactional_id = id, "kafka takes our transactions");
         Ok(this)
     }
@@ -118,11 +141,18 @@ impl Producer {
             this.inner.context().begin();
             let begun = this.inner.begin_transaction();
             begun.map_err(|error| this.error(error, "begin"))?;
-            let filled = fill(&Open(&this)).and_then(|value| this.commit().map(|()| value));
-            if filled.is_err() {
+            let filled = fill(&Open(&this));
+            let Ok(value) = filled else {
                 this.abort()?;
+                return filled;
+            };
+            match this.commit() {
+                Ok(()) => Ok(value),
+                Err(error) => {
+                    this.abort()?;
+                    Err(error)
+                }
             }
-            filled
         })
         .await
     }
@@ -139,7 +169,18 @@ impl Producer {
 
     fn commit(&self) -> Result<()> {
         let what = format!("cannot commit a transaction of `{}`", self.id);
-        self.until_definite(what, |inner| inner.commit_transaction(STEP))
+        let asked = Instant::now();
+        self.until_definite(what, |inner| inner.commit_transaction(STEP))?;
+        if asked.elapsed() > NEVER_RESENT {
+            self.worn.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Whether a copy of its last commit may still arrive, and would commit whatever is open then. The
+    /// next one that begins under its id has another epoch, to which the copy does nothing.
+    pub(crate) fn is_worn(&self) -> bool {
+        self.worn.load(Ordering::Acquire)
     }
 
     fn abort(&self) -> Result<()> {

@@ -9,6 +9,9 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 /// What was said longer ago explains nothing any more.
 const LATELY: Duration = Duration::from_secs(60);
 
+/// That a broker is away is told so often.
+const AWAY_EVERY: Duration = Duration::from_secs(10);
+
 /// What was said last. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Said(Arc<Mutex<Words>>);
@@ -17,6 +20,8 @@ pub(crate) struct Said(Arc<Mutex<Words>>);
 struct Words {
     refusal: Option<(Instant, Trouble, String)>,
     trouble: Option<(Instant, Trouble, String)>,
+    /// When somebody was last told that a broker is away.
+    away: Option<Instant>,
 }
 
 /// What keeps a connection from being made.
@@ -113,6 +118,16 @@ fn closed_at_once(text: &str, state: &str) -> bool {
 }
 
 impl Said {
+    /// Whether it is time to tell that a broker is away.
+    pub(crate) fn is_news(&self) -> bool {
+        let mut words = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = words.away.is_none_or(|told| told.elapsed() > AWAY_EVERY);
+        if news {
+            words.away = Some(Instant::now());
+        }
+        news
+    }
+
     /// Notes what was said, in an error or without one.
     pub(crate) fn note(&self, code: Option<Code>, text: &str) {
         // Log lines begin with the name of a thread.

@@ -16,6 +16,8 @@ pub struct Messages {
     pub messages: Vec<Message>,
     /// When the newest event happened.
     pub newest: Millis,
+    /// Of how many events they are.
+    pub events: u64,
 }
 
 /// Turns change events into messages.
@@ -51,6 +53,6 @@ impl Transform for ToMessages {
             share.resize(messages.iter().map(message::bytes_in_batch).sum());
             part.held.push(share);
         }
-        Ok(part.with_body(Messages { messages, newest }))
+        Ok(part.with_body(Messages { messages, newest, events: events.len() as u64 }))
     }
 }

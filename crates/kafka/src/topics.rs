@@ -154,6 +154,14 @@ impl Topics {
             .with_hint("set its `cleanup.policy` to `compact`, or name another topic in `kafka.topics.checkpoints`"))
     }
 
+    /// Whether there is such a topic.
+    ///
+    /// # Errors
+    /// Those of asking.
+    pub async fn is_there(&self, topic: &str) -> Result<bool> {
+        Ok(self.describe(topic).await?.is_some())
+    }
+
     /// A topic as it is; `None` where there is none.
     ///
     /// # Errors

@@ -19,8 +19,11 @@ use tracing::{info, warn};
 
 use crate::checkpoints::{Advance, CheckpointTopic};
 use crate::client::Client;
+use crate::losses;
 use crate::offsets::GroupOffsets;
-use crate::producer::{Offsets, Open, Outgoing, Producer};
+use crate::producer::{
+    OWN_TRANSACTION_TIMEOUT, Offsets, Open, Outgoing, Producer, TRANSACTION_TIMEOUT,
+};
 use crate::to_messages::Messages;
 use crate::topics::{Topic, Topics};
 
@@ -32,6 +35,11 @@ pub trait Progress: Clone + Send + Sync + 'static {
     /// The number of partitions of a topic that a document's partition was chosen among, with the id
     /// of the topic that it was.
     fn pinned(&self, topic: &str) -> Option<(Epoch, NonZeroU32)>;
+
+    /// What is lost with topics that are others now.
+    fn deleted(&self, _: &Routes) -> Vec<Gap> {
+        Vec::new()
+    }
 
     /// Puts into an open transaction how far lanes are. Gives what is known once it is committed.
     ///
@@ -57,7 +65,7 @@ pub struct Transaction<P> {
 }
 
 /// Where the messages of a batch go.
-type Routes = BTreeMap<Arc<str>, Topic>;
+pub(crate) type Routes = BTreeMap<Arc<str>, Topic>;
 
 impl Transaction<CheckpointTopic> {
     /// Takes over the pipeline's transactional id, and then reads how far it is: in this order, so
@@ -74,9 +82,15 @@ impl Transaction<CheckpointTopic> {
     ) -> Result<Self> {
         topics.ensure_checkpoints(checkpoints).await?;
         let id = format!("{pipeline}.source");
-        let producer = Producer::start(client, &id, Arc::default()).await?;
+        let producer = Producer::start(client, &id, TRANSACTION_TIMEOUT, Arc::default()).await?;
         let progress = CheckpointTopic::read(client, &id, checkpoints).await?;
-        Ok(Self { producer, topics, progress, vitals, lanes: BTreeMap::new() })
+        let losses = losses::find(client, &topics, &id, &progress).await?;
+        let mut this = Self { producer, topics, progress, vitals, lanes: BTreeMap::new() };
+        for gap in losses {
+            warn!(stream = %gap.lane, reason = gap.reason.as_str(), "a topic has lost acknowledged records");
+            this.record_gap(&gap).await?;
+        }
+        Ok(this)
     }
 
     /// What was read, and what was committed since.
@@ -122,7 +136,8 @@ impl Transaction<GroupOffsets> {
         vitals: Vitals,
     ) -> Result<Self> {
         let id = format!("{part}.{}", write_ahead::new_epoch()?);
-        let producer = Producer::start(client, &id, offsets.busy()).await?;
+        let producer =
+            Producer::start(client, &id, OWN_TRANSACTION_TIMEOUT, offsets.busy()).await?;
         Ok(Self { producer, topics, progress: offsets, vitals, lanes: BTreeMap::new() })
     }
 }
@@ -170,6 +185,10 @@ impl<P: Progress> Transaction<P> {
         streams: &[(LaneId, Checkpoint)],
     ) -> Result<()> {
         let routes = self.routes(messages.iter()).await?;
+        for gap in self.progress.deleted(&routes) {
+            warn!(topic = %gap.lane, "the topic was deleted: what nobody had read of it is lost");
+            self.record_gap(&gap).await?;
+        }
         let topics =
             routes.iter().map(|(name, topic)| (name.to_string(), (topic.id, topic.partitions)));
         let advance = Advance { streams: streams.to_vec(), topics: topics.collect() };
@@ -248,6 +267,11 @@ impl<P: Progress> Delivery for Transaction<P> {
     }
 
     async fn deliver(&mut self, batch: Batch<Messages>) -> Result<()> {
+        if self.producer.is_worn() {
+            let what = "a commit was answered so late that a copy of it may still arrive";
+            return Err(Error::new(ErrorKind::Unreachable, what)
+                .with_hint("nothing is lost: Tailwater begins again from the checkpoint"));
+        }
         if batch.parts.is_empty() {
             return self.producer.look().await;
         }
@@ -257,8 +281,8 @@ impl<P: Progress> Delivery for Transaction<P> {
         let mut delivered = Vec::new();
         let mut held = Vec::new();
         for part in batch.parts {
-            let Part { lane, range, body, held: share, .. } = part;
-            delivered.push((lane, range.map_or(0, |range| range.count()), body.newest));
+            let Part { lane, body, held: share, .. } = part;
+            delivered.push((lane, body.events, body.newest));
             messages.extend(body.messages);
             held.extend(share);
         }

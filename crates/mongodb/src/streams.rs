@@ -47,9 +47,7 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 const CHANNEL: usize = 64;
 
 /// So many lanes with events wait `max_wait`; twice as many twice as long.
-const BUSY_LANES: usize = 8;
-/// No number of lanes waits longer than this times `max_wait`.
-const MOST_PATIENCE: usize = 4;
+pub const BUSY_LANES: usize = 8;
 
 /// The change streams of one run.
 #[derive(Debug)]
@@ -185,13 +183,6 @@ impl Streams {
     }
 }
 
-/// How long a batch stays open that holds events of so many lanes: with many of them longer, so that
-/// they do not make many tiny blocks.
-pub fn patience(max_wait: Duration, busy: usize) -> Duration {
-    let factor = busy.div_ceil(BUSY_LANES).clamp(1, MOST_PATIENCE);
-    max_wait.saturating_mul(u32::try_from(factor).unwrap_or(1))
-}
-
 impl Drop for Streams {
     fn drop(&mut self) {
         for lane in &mut self.lanes {
@@ -224,7 +215,7 @@ impl Source for Streams {
         let called = tokio::time::Instant::now();
         let mut busy = 0;
         loop {
-            let wait = if busy == 0 { limits.idle() } else { patience(limits.max_wait, busy) };
+            let wait = if busy == 0 { limits.idle() } else { limits.patience(busy, BUSY_LANES) };
             let Ok(heard) = tokio::time::timeout_at(called + wait, self.hear()).await else {
                 break;
             };
@@ -334,16 +325,5 @@ impl Lane {
             body,
             held: Vec::new(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn many_busy_lanes_wait_longer_but_not_for_ever() {
-        let wait = |busy| patience(Duration::from_millis(250), busy).as_millis();
-        assert_eq!([0, 1, 8, 9, 17, 25, 1000].map(wait), [250, 250, 250, 500, 750, 1000, 1000]);
     }
 }

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use tailwater_core::position::{Seq, SeqRange};
+use tailwater_core::position::{LaneId, Seq, SeqRange};
 use tailwater_core::{Error, ErrorKind, Result};
+
+use crate::write_ahead::Planned;
 
 /// A node of the tree: some events of a Range, and the way to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,23 +61,47 @@ impl Default for MaxRejected {
 }
 
 impl MaxRejected {
-    /// Whether `rejected` events of a Range are still tolerable.
+    /// Whether `rejected` of the `events` in a Range are still tolerable.
     ///
     /// # Errors
     /// `Unsuitable`, with the numbers and the last refusal.
-    pub fn check(self, rejected: u64, range: SeqRange, refusal: &Error) -> Result<()> {
-        let Self { percent, rows } = self;
-        if rejected <= rows || rejected * 100 <= range.count() * percent {
+    pub fn check(self, rejected: u64, events: u64, range: SeqRange, refusal: &Error) -> Result<()> {
+        if self.tolerates(rejected, events) {
             return Ok(());
         }
-        let count = range.count();
         let cause = std::error::Error::source(refusal).map_or(String::new(), ToString::to_string);
         Err(Error::new(
             ErrorKind::Unsuitable,
-            format!("ClickHouse refuses {rejected} and more of the {count} events {range}"),
+            format!("ClickHouse refuses {rejected} and more of the {events} events {range}"),
         )
         .with_source(format!("{refusal}: {cause}"))
         .with_hint("mend the table or its views; the events are read again by the next run"))
+    }
+
+    /// Whether so many of a part's events may be dead letters from the start. To be asked before
+    /// they are declared.
+    ///
+    /// # Errors
+    /// `Unsuitable`, with the numbers and what was said of the first.
+    pub fn check_planned(self, lane: &LaneId, body: &impl Planned) -> Result<()> {
+        let (rejected, events) = (body.rejected(), body.events());
+        if self.tolerates(rejected, events) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Unsuitable,
+            format!("{rejected} of {events} events of `{lane}` would be dead letters"),
+        )
+        .with_source(body.rejection().unwrap_or_default())
+        .with_hint(
+            "mend the mapping or what writes the topic, or raise `max_rejected`; nothing of them is \
+             written, and the next run reads them again",
+        ))
+    }
+
+    const fn tolerates(self, rejected: u64, events: u64) -> bool {
+        let Self { percent, rows } = self;
+        rejected <= rows || rejected.saturating_mul(100) <= events.saturating_mul(percent)
     }
 }
 
@@ -106,7 +132,7 @@ mod tests {
             [(100, 100, false), (101, 1000, true), (101, 1010, false), (5000, 100_000, false)]
         {
             assert_eq!(
-                limits.check(rejected, range(of), &refusal).is_err(),
+                limits.check(rejected, of, range(of), &refusal).is_err(),
                 stops,
                 "{rejected}/{of}"
             );

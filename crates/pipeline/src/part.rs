@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tailwater_core::Result;
 use tailwater_core::gap::Gap;
-use tailwater_core::position::{Checkpoint, Epoch, LaneId, Position, SeqRange};
+use tailwater_core::position::{Checkpoint, Epoch, LaneId, Plan, Position, SeqRange};
 
 use crate::budget::Share;
 use crate::recall::{Recall, Release};
@@ -70,10 +70,19 @@ pub const DEFAULT_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Four inserts a second and table: merges keep up, and a row is visible within half a second.
 pub const DEFAULT_MAX_WAIT: Duration = Duration::from_millis(250);
 
+/// No number of lanes waits longer than this times `max_wait`.
+const MOST_PATIENCE: usize = 4;
 /// A source that has nothing to say says so this often.
 const IDLE: Duration = Duration::from_millis(250);
 
 impl BatchLimits {
+    /// How long a batch stays open that holds events of so many lanes: with more than `few` of them
+    /// longer, so that they do not make many tiny blocks.
+    pub fn patience(&self, busy: usize, few: usize) -> Duration {
+        let factor = busy.div_ceil(few.max(1)).clamp(1, MOST_PATIENCE);
+        self.max_wait.saturating_mul(u32::try_from(factor).unwrap_or(1))
+    }
+
     /// How long to wait for a first event. What comes later than `max_wait` waits for no others.
     pub fn idle(&self) -> Duration {
         self.max_wait.max(IDLE)
@@ -144,6 +153,12 @@ pub trait Transform: Send + Sync + 'static {
 
     /// Turns one part into its other form.
     fn apply(&self, part: Part<Self::In>) -> Result<Part<Self::Out>>;
+
+    /// The same for a part that was declared by an earlier life, with what it had then.
+    fn apply_declared(&self, part: Part<Self::In>, plan: &Plan) -> Result<Part<Self::Out>> {
+        let _ = plan;
+        self.apply(part)
+    }
 }
 
 /// Where batches go, together with the progress that they mean.
@@ -174,4 +189,16 @@ pub trait Delivery: Send {
 
     /// Makes all progress durable that is not yet.
     fn settle(&mut self) -> impl Future<Output = Result<()>> + Send;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_busy_lanes_wait_longer_but_not_for_ever() {
+        let limits = BatchLimits::default();
+        let wait = |busy| limits.patience(busy, 8).as_millis();
+        assert_eq!([0, 1, 8, 9, 17, 25, 1000].map(wait), [250, 250, 250, 500, 750, 1000, 1000]);
+    }
 }

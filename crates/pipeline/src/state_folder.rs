@@ -217,6 +217,7 @@ mod tests {
                     ts_max: Millis(1_700_000_000_000),
                     rows: BTreeMap::from([("record_raw".to_owned(), 10)]),
                     digest: u64::MAX,
+                    mapping: Some("0123456789abcdef".to_owned()),
                 },
                 declared_at: Millis(12),
                 foreign: true,

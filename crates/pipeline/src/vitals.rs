@@ -8,9 +8,19 @@ use std::time::{Duration, Instant};
 
 use tailwater_core::position::{LaneId, Millis};
 
-/// Shared by the ends, the delivery and the HTTP endpoint.
-#[derive(Debug, Clone, Default)]
-pub struct Vitals(Arc<Mutex<BTreeMap<LaneId, Pulse>>>);
+/// Shared by the ends, the delivery and the HTTP endpoint: those of one part.
+#[derive(Debug, Clone)]
+pub struct Vitals {
+    lanes: Arc<Mutex<BTreeMap<LaneId, Pulse>>>,
+    part: &'static str,
+    server: &'static str,
+}
+
+impl Default for Vitals {
+    fn default() -> Self {
+        Self::of("direct", "mongodb")
+    }
+}
 
 /// What is known of one lane.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +45,21 @@ pub struct Pulse {
 pub const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 
 impl Vitals {
+    /// Those of a part, which reads from that server.
+    pub fn of(part: &'static str, server: &'static str) -> Self {
+        Self { lanes: Arc::default(), part, server }
+    }
+
+    /// The part.
+    pub const fn part(&self) -> &'static str {
+        self.part
+    }
+
+    /// A lane that is no longer ours.
+    pub fn forget(&self, lane: &LaneId) {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).remove(lane);
+    }
+
     /// A lane that is to be heard of.
     pub fn expect(&self, lane: &LaneId) {
         self.update(lane, |_| {});
@@ -76,7 +101,7 @@ impl Vitals {
 
     /// A copy of all lanes.
     pub fn snapshot(&self) -> BTreeMap<LaneId, Pulse> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Why the pipeline is not healthy; empty when it is. A lane is ill when its source says
@@ -85,9 +110,12 @@ impl Vitals {
         let mut complaints = Vec::new();
         for (lane, pulse) in self.snapshot() {
             match pulse.heard_at.map(|at| at.elapsed()) {
-                None => complaints.push(format!("{lane}: mongodb has not answered yet")),
-                Some(silence) if silence > SILENCE_LIMIT => complaints
-                    .push(format!("{lane}: mongodb has not answered for {} s", silence.as_secs())),
+                None => complaints.push(format!("{lane}: {} has not answered yet", self.server)),
+                Some(silence) if silence > SILENCE_LIMIT => complaints.push(format!(
+                    "{lane}: {} has not answered for {} s",
+                    self.server,
+                    silence.as_secs()
+                )),
                 Some(_) => {}
             }
             if let Some(behind) = pulse.behind_since.map(|at| at.elapsed())
@@ -101,7 +129,7 @@ impl Vitals {
     }
 
     fn update(&self, lane: &LaneId, change: impl FnOnce(&mut Pulse)) {
-        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         match lanes.get_mut(lane) {
             Some(pulse) => change(pulse),
             None => change(lanes.entry(lane.clone()).or_default()),

@@ -93,14 +93,23 @@ where
             }
         };
         let read = async {
-            tokio::select! {
+            let read = tokio::select! {
                 biased;
-                () = stop.cancelled() => Ok(()),
-                read = source.read(&limits) => {
-                    said = Some(read?);
-                    Ok(())
+                () = stop.cancelled() => return Ok(()),
+                read = source.read(&limits) => read?,
+            };
+            said = Some(match read {
+                Read::Assigned(lanes) => Read::Assigned(lanes),
+                Read::Revoked(lanes, release) => Read::Revoked(lanes, release),
+                Read::Batch(batch) => {
+                    let mut parts = Vec::with_capacity(batch.parts.len());
+                    for part in batch.parts {
+                        parts.push(on_a_thread(&transform, |it| it.apply(part)).await?);
+                    }
+                    Read::Batch(Batch { parts })
                 }
-            }
+            });
+            Ok(())
         };
         let finished = tokio::select! {
             biased;
@@ -116,20 +125,10 @@ where
             warn!("lanes are wanted back: what is under way is left to their next owner");
             lanes.start_again();
         }
-        for gap in source.take_gaps() {
-            delivery.record_gap(&gap).await?;
-        }
         match said {
-            None if !finished => {}
-            None => break,
-            Some(Read::Batch(_)) if !finished => {}
-            Some(Read::Batch(batch)) => {
-                let mut parts = Vec::with_capacity(batch.parts.len());
-                for part in batch.parts {
-                    parts.push(apply(&transform, part).await?);
-                }
-                ready = Some(Batch { parts });
-            }
+            None if finished => break,
+            Some(Read::Batch(batch)) if finished => ready = Some(batch),
+            None | Some(Read::Batch(_)) => {}
             Some(Read::Assigned(assigned)) => lanes.assign(assigned),
             Some(Read::Revoked(revoked, release)) => {
                 tokio::select! {
@@ -189,24 +188,29 @@ where
     let checkpoint = delivery.claim(lane).await?;
     info!(stream = %lane, seq = %checkpoint.next.seq, pending = checkpoint.pending.is_some(), "stream goes on");
     source.seek(lane, checkpoint.epoch, &checkpoint.next).await?;
-    let part = match checkpoint.pending {
+    let part = match &checkpoint.pending {
         Some(intent) => Some(source.read_exactly(lane, intent.range).await?),
         None => None,
     };
     for gap in source.take_gaps() {
         delivery.record_gap(&gap).await?;
     }
-    if let Some(part) = part {
-        delivery.recover(apply(transform, part).await?).await?;
+    if let Some((part, intent)) = part.zip(checkpoint.pending) {
+        let plan = intent.plan;
+        let part = on_a_thread(transform, move |it| it.apply_declared(part, &plan)).await?;
+        delivery.recover(part).await?;
     }
     Ok(())
 }
 
 /// Transforms on a thread of its own: encoding a large part must not hold up the delivery that
 /// runs beside it.
-async fn apply<T: Transform>(transform: &Arc<T>, part: Part<T::In>) -> Result<Part<T::Out>> {
+async fn on_a_thread<T: Transform>(
+    transform: &Arc<T>,
+    work: impl FnOnce(&T) -> Result<Part<T::Out>> + Send + 'static,
+) -> Result<Part<T::Out>> {
     let transform = Arc::clone(transform);
-    tokio::task::spawn_blocking(move || transform.apply(part))
+    tokio::task::spawn_blocking(move || work(&transform))
         .await
         .map_err(|panic| Error::new(ErrorKind::Bug, "the transform panicked").with_source(panic))?
 }

@@ -53,6 +53,11 @@ pub trait CheckpointStore: Send + Sync {
         std::future::ready(Ok(None))
     }
 
+    /// Whether who had a lane before may live on, stopped, and go on sending what it had declared.
+    fn may_be_taken_from_the_living(&self) -> bool {
+        false
+    }
+
     /// Saves the checkpoints of some lanes. Durable on return.
     fn save(
         &mut self,
@@ -149,7 +154,8 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         };
         let wait = i64::try_from(self.insert_deadline.as_millis()).unwrap_or(i64::MAX);
         let deadline = Millis(intent.declared_at.0.saturating_add(wait));
-        let stale = self.is_stale(lane, intent.range.first);
+        // A topic keeps its numbers, whatever becomes of a checkpoint.
+        let stale = !lane.is_partition() && self.is_stale(lane, intent.range.first);
         let renumbered = stale || self.lanes.get(lane).is_some_and(|at| at.renumbered);
         Ok(Declared { lane, epoch, intent, deadline, renumbered })
     }
@@ -171,7 +177,12 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
                     format!("`{}` is at {expected}, but {range} was read", part.lane),
                 ));
             }
-            let plan = part.body.plan().clone();
+            let mut plan = part.body.plan().clone();
+            if let Some(pending) = &checkpoint.pending {
+                // What was written of it before may lie where it was planned before.
+                plan.ts_min = plan.ts_min.min(pending.plan.ts_min);
+                plan.ts_max = plan.ts_max.max(pending.plan.ts_max);
+            }
             let foreign = foreign || checkpoint.renumbered || checkpoint.pending.is_some();
             checkpoint.pending = Some(Intent { range, plan, declared_at, foreign });
         }
@@ -179,12 +190,13 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
     }
 
     /// Moves a lane past a part whose rows are there.
-    fn advance(&mut self, lane: &LaneId, next: Position) -> Result<()> {
+    fn advance(&mut self, part: Part<T::Body>) -> Result<()> {
         let vitals = self.vitals.clone();
-        let checkpoint = self.checkpoint(lane)?;
+        let Part { lane, next, body, .. } = part;
+        let checkpoint = self.checkpoint(&lane)?;
         debug_assert!(next.seq >= checkpoint.next.seq, "progress never moves backwards");
-        if let Some(intent) = checkpoint.pending.take() {
-            vitals.delivered(lane, intent.range.count(), intent.plan.ts_max);
+        if checkpoint.pending.take().is_some() {
+            vitals.delivered(&lane, body.events(), body.newest());
         }
         checkpoint.next = next;
         Ok(())
@@ -193,11 +205,13 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
     /// Writes a part for the first time.
     async fn write(&self, part: &Part<T::Body>) -> Result<Written> {
         let declared = self.declared(&part.lane)?;
+        let tables = part.body.plan().rows.keys();
+        // Each is waited for: what is dropped half way may arrive yet.
         let (upserted, appended) = tokio::join!(
             self.target.upsert(declared, &part.body),
-            self.append(declared, part, Block::Whole),
+            join_all(tables.map(|table| self.append(declared, part, table, Block::Whole))),
         );
-        match upserted.and(appended) {
+        match appended.into_iter().fold(upserted, Result::and) {
             Ok(()) => Ok(Written::Surely),
             Err(error) if error.kind().action() == Action::Stop => Err(error),
             Err(error) => {
@@ -291,10 +305,16 @@ where
         self.guard(lane, &checkpoint).await?;
         if let Some(intent) = &checkpoint.pending {
             // What an earlier process sent, and how it was answered, nobody knows.
-            let age = u64::try_from(clock::now().0.saturating_sub(intent.declared_at.0));
-            let age = Duration::from_millis(age.unwrap_or(0));
-            let life = self.request_life();
-            self.expect_arrivals(lane, life.min((self.insert_deadline + life).saturating_sub(age)));
+            let (life, deadline) = (self.request_life(), self.insert_deadline);
+            let left = if self.store.may_be_taken_from_the_living() {
+                // It sends as long as the deadline by its own clock lasts.
+                deadline + life
+            } else {
+                let age = u64::try_from(clock::now().0.saturating_sub(intent.declared_at.0));
+                let age = Duration::from_millis(age.unwrap_or(0));
+                life.min((deadline + life).saturating_sub(age))
+            };
+            self.expect_arrivals(lane, left);
         }
         self.lanes.insert(lane.clone(), checkpoint.clone());
         Ok(checkpoint)
@@ -302,11 +322,18 @@ where
 
     async fn recover(&mut self, part: Part<T::Body>) -> Result<()> {
         let declared = self.declared(&part.lane)?;
-        let (stored, read) = (declared.intent.plan.digest, part.body.plan().digest);
+        let (stored, read) = (&declared.intent.plan, part.body.plan());
+        let (same_events, same_mapping) =
+            (stored.digest == read.digest, stored.mapping == read.mapping);
         info!(stream = %part.lane, range = %declared.intent.range, "finishing the pending range");
-        if stored != read {
+        if !same_events {
             // What was planned is of other events: what to look for is to be said anew.
             self.set_renumbered(&part).await?;
+            self.declare([&part]).await?;
+        } else if !same_mapping {
+            // The rows are of another mapping now, and may lie elsewhere in time: what was sent of
+            // the earlier one must not arrive beside them.
+            self.set_foreign(&part.lane).await?;
             self.declare([&part]).await?;
         }
         if self.may_be_foreign(&part) {
@@ -314,13 +341,16 @@ where
         }
         self.finish(&part, Sent::Perhaps).await?;
         failpoint::reach(failpoint::RECOVERED);
-        self.advance(&part.lane, part.next)?;
+        self.advance(part)?;
         self.save().await
     }
 
     async fn deliver(&mut self, batch: Batch<T::Body>) -> Result<()> {
         if batch.parts.is_empty() {
             return self.settle().await;
+        }
+        for part in &batch.parts {
+            self.max_rejected.check_planned(&part.lane, &part.body)?;
         }
         if batch.parts.iter().any(|part| part.range.is_some()) {
             self.declare(&batch.parts).await?;
@@ -338,7 +368,7 @@ where
                 Written::Surely => {}
                 Written::Unproven(sent) => self.finish(&part, sent).await?,
             }
-            self.advance(&part.lane, part.next)?;
+            self.advance(part)?;
         }
         Ok(())
     }

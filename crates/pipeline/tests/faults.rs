@@ -1,9 +1,9 @@
 //! The real loop and the real write-ahead over scripted ends: whatever fails, and wherever the
 //! process dies, every event ends up written exactly once.
 //!
-//! The server is a list of rows in two table partitions, and the tokens of each partition's
-//! blocks, kept in two steps as ClickHouse does: first the token, then the rows. A "crash" is an
-//! error that ends the run; the next run finds what was stored.
+//! The server has two tables, each a list of rows in two table partitions, and the tokens of each
+//! partition's blocks, kept in two steps as ClickHouse does: first the token, then the rows. A "crash"
+//! is an error that ends the run; the next run finds what was stored.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -24,6 +24,13 @@ use tailwater_pipeline::{Batch, BatchLimits, Part, Read, Source, Transform};
 use tailwater_pipeline::{worker, write_ahead};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+/// The tables. The second does not have every event.
+const TABLES: [&str; 2] = ["rows", "ledger"];
+
+fn is_in(table: &str, event: u64) -> bool {
+    table == TABLES[0] || event % 7 != 3
+}
 
 /// Events are numbered by themselves; the lane numbers those that its stream yields.
 const EVENTS: u64 = 24;
@@ -60,9 +67,11 @@ enum SaveFault {
     CrashAfter,
 }
 
-/// An event in the table, and the number under which it came.
+/// An event in a table, or a dead letter in the place of its row there, and the number under which it
+/// came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Row {
+    table: &'static str,
     seq: Seq,
     event: u64,
 }
@@ -75,9 +84,9 @@ struct World {
     /// With the moment at which whoever holds them gives up.
     held: Vec<(String, Vec<Row>, Instant)>,
     dead: Vec<Row>,
-    dead_tokens: BTreeSet<(u64, Round)>,
-    /// Rows that the server refuses, and every block with them.
-    poison: BTreeSet<u64>,
+    dead_tokens: BTreeSet<(&'static str, u64, Round)>,
+    /// Rows that the server refuses, and every block with them: by table and event.
+    poison: BTreeSet<(&'static str, u64)>,
     /// A view refuses them, after the table has taken the block.
     poison_is_in_a_view: bool,
     checkpoint: Option<Checkpoint>,
@@ -111,7 +120,10 @@ impl World {
     }
 
     fn has(&self, event: u64) -> bool {
-        self.rows.iter().chain(&self.dead).any(|row| row.event == event)
+        TABLES.iter().filter(|table| is_in(table, event)).all(|table| {
+            let mut rows = self.rows.iter().chain(&self.dead);
+            rows.any(|row| row.table == *table && row.event == event)
+        })
     }
 
     /// A request that outlives the checkpoint, the stream or the table that it was made for is
@@ -210,6 +222,12 @@ struct Body {
     plan: Plan,
 }
 
+impl Body {
+    fn rows(&self, table: &str) -> impl Iterator<Item = Row> {
+        self.rows.iter().filter(move |row| row.table == table).copied()
+    }
+}
+
 impl Planned for Body {
     fn plan(&self) -> &Plan {
         &self.plan
@@ -226,10 +244,17 @@ impl Transform for ToBody {
         let events = std::mem::take(&mut part.body);
         let digest = events.iter().fold(7, |sum: u64, row| sum.wrapping_mul(31).wrapping_add(*row));
         let first = part.range.map_or(part.next.seq, |range| range.first);
-        let rows: Vec<Row> =
-            (0..).zip(events).map(|(at, event)| Row { seq: first.plus(at), event }).collect();
-        let counts = BTreeMap::from([("rows".to_owned(), rows.len() as u64)]);
-        let plan = Plan { ts_min: Millis(0), ts_max: Millis(0), rows: counts, digest };
+        let numbered = (0..).map(|at| first.plus(at)).zip(events);
+        let rows: Vec<Row> = numbered
+            .flat_map(|(seq, event)| TABLES.map(|table| Row { table, seq, event }))
+            .filter(|row| is_in(row.table, row.event))
+            .collect();
+        let mut counts = BTreeMap::new();
+        for row in &rows {
+            *counts.entry(row.table.to_owned()).or_default() += 1;
+        }
+        let (ts_min, ts_max) = (Millis(0), Millis(0));
+        let plan = Plan { ts_min, ts_max, rows: counts, digest, mapping: None };
         Ok(part.with_body(Body { rows, plan }))
     }
 }
@@ -246,15 +271,21 @@ impl Target for Server {
         Ok(())
     }
 
-    async fn append(&self, declared: Declared<'_>, body: &Body, block: Block<'_>) -> Result<()> {
+    async fn append(
+        &self,
+        declared: Declared<'_>,
+        body: &Body,
+        table: &str,
+        block: Block<'_>,
+    ) -> Result<()> {
         let range = declared.intent.range;
         let of = |seqs: &BTreeSet<Seq>| -> Vec<Row> {
-            body.rows.iter().filter(|row| seqs.contains(&row.seq)).copied().collect()
+            body.rows(table).filter(|row| seqs.contains(&row.seq)).collect()
         };
         let (token, rows) = match block {
-            Block::Whole => (format!("{range}~0"), body.rows.clone()),
-            Block::Missing(rows, round) => (format!("{range}~{round}"), of(rows)),
-            Block::Cut(rows, path, round) => (format!("{range}.{path}~{round}"), of(rows)),
+            Block::Whole => (format!("{table}/{range}~0"), body.rows(table).collect()),
+            Block::Missing(rows, round) => (format!("{table}/{range}~{round}"), of(rows)),
+            Block::Cut(rows, path, round) => (format!("{table}/{range}.{path}~{round}"), of(rows)),
         };
         let mut world = self.0.lock().unwrap();
         world.requests += 1;
@@ -263,7 +294,7 @@ impl Target for Server {
         if stored.is_none_or(|intent| intent.range != declared.intent.range) {
             world.undeclared += 1;
         }
-        if rows.iter().any(|row| world.poison.contains(&row.event)) {
+        if rows.iter().any(|row| world.poison.contains(&(row.table, row.event))) {
             if world.poison_is_in_a_view {
                 world.apply(&token, &rows);
             }
@@ -324,6 +355,7 @@ impl Target for Server {
         &self,
         _declared: Declared<'_>,
         body: &Body,
+        table: &str,
         seq: Seq,
         _refusal: &Error,
         round: Round,
@@ -338,9 +370,10 @@ impl Target for Server {
         if matches!(fault, Fault::Lost) {
             return Err(unreachable());
         }
-        let new = world.dead_tokens.insert((seq.0, round));
+        let letter = body.rows(table).find(|row| row.seq == seq).unwrap();
+        let new = world.dead_tokens.insert((letter.table, seq.0, round));
         if new && !matches!(fault, Fault::TokenWithoutRows) {
-            world.dead.extend(body.rows.iter().find(|row| row.seq == seq));
+            world.dead.push(letter);
         }
         match fault {
             Fault::None => Ok(()),
@@ -349,7 +382,12 @@ impl Target for Server {
         }
     }
 
-    async fn read_back(&self, declared: Declared<'_>, body: &Body) -> Result<ReadBack> {
+    async fn read_back(
+        &self,
+        declared: Declared<'_>,
+        body: &Body,
+        table: &str,
+    ) -> Result<ReadBack> {
         let world = self.0.lock().unwrap();
         let own = declared.intent.range;
         let own = own.first..=own.last;
@@ -359,16 +397,18 @@ impl Target for Server {
         };
         let (rows, dead) = (looked_at(&world.rows), looked_at(&world.dead));
         let is_in = |rows: &[Row], row: &Row| {
-            let same =
-                |it: &Row| it.event == row.event && (declared.renumbered || it.seq == row.seq);
+            let same = |it: &Row| {
+                let known = declared.renumbered || it.seq == row.seq;
+                it.table == row.table && it.event == row.event && known
+            };
             rows.iter().any(same)
         };
-        let missing = body.rows.iter().filter(|row| !is_in(&rows, row) && !is_in(&dead, row));
+        let missing = body.rows(table).filter(|row| !is_in(&rows, row) && !is_in(&dead, row));
         let strange = |row: &Row| own.contains(&row.seq) && !body.rows.contains(row);
         let of_others = rows.iter().chain(&dead).any(strange);
         Ok(ReadBack {
             missing: missing.map(|row| row.seq).collect(),
-            dead: body.rows.iter().filter(|row| is_in(&dead, row)).map(|row| row.seq).collect(),
+            dead: body.rows(table).filter(|row| is_in(&dead, row)).map(|row| row.seq).collect(),
             of_others,
             views: Vec::new(),
             views_can_be_filled: true,
@@ -511,7 +551,10 @@ proptest! {
         save_faults in proptest::collection::vec(save_fault(), 0..12),
         cuts in proptest::collection::vec(1_u64..9, 0..8),
         restores in proptest::collection::vec(0_usize..6, 0..4),
-        poison in proptest::collection::btree_set(0..EVENTS, 0..4),
+        poison in proptest::collection::btree_set(
+            (proptest::sample::select(TABLES.to_vec()), 0..EVENTS),
+            0..4,
+        ),
         heal in any::<bool>(),
         in_a_view in any::<bool>(),
         left_out in proptest::collection::btree_set(0..EVENTS, 0..4),
@@ -537,14 +580,19 @@ proptest! {
         let _time = runtime.enter();
         let mut world = world.lock().unwrap();
         world.deliver_held();
-        let mut placed: Vec<u64> =
-            world.rows.iter().chain(&world.dead).map(|row| row.event).collect();
-        placed.sort_unstable();
-        // What was left out at first comes where the stream had not passed it yet.
-        let there = placed.clone();
-        let wanted = |event: &u64| !world.left_out_at_first.contains(event) || there.contains(event);
-        prop_assert_eq!(placed, (0..EVENTS).filter(wanted).collect::<Vec<_>>());
-        prop_assert!(world.dead.iter().all(|row| poison.contains(&row.event)));
+        for table in TABLES {
+            let placed = world.rows.iter().chain(&world.dead).filter(|row| row.table == table);
+            let mut placed: Vec<u64> = placed.map(|row| row.event).collect();
+            placed.sort_unstable();
+            // What was left out at first comes where the stream had not passed it yet.
+            let wanted = |event: &u64| {
+                let is_free = world.left_out_at_first.contains(event);
+                is_in(table, *event) && (!is_free || placed.contains(event))
+            };
+            let wanted: Vec<u64> = (0..EVENTS).filter(wanted).collect();
+            prop_assert_eq!(&placed, &wanted, "{}", table);
+        }
+        prop_assert!(world.dead.iter().all(|row| poison.contains(&(row.table, row.event))));
         prop_assert_eq!(world.undeclared, 0);
         let checkpoint = world.checkpoint.as_ref().unwrap();
         let end = u64::from_be_bytes(checkpoint.next.cursor[..].try_into().unwrap());

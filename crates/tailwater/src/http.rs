@@ -39,13 +39,13 @@ impl Drop for Endpoint {
 }
 
 struct Shared {
-    vitals: Vitals,
+    parts: Vec<Vitals>,
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
 }
 
 /// Serves until the returned handle is dropped.
-pub(crate) async fn serve(address: SocketAddr, vitals: Vitals) -> Result<Endpoint> {
+pub(crate) async fn serve(address: SocketAddr, parts: Vec<Vitals>) -> Result<Endpoint> {
     if !address.ip().is_loopback() {
         return Err(Error::new(
             ErrorKind::Config,
@@ -59,7 +59,7 @@ pub(crate) async fn serve(address: SocketAddr, vitals: Vitals) -> Result<Endpoin
             .with_hint("choose another port with `--http`, or `http.listen` of the config file")
     })?;
     let recorder = PrometheusBuilder::new().build_recorder();
-    let shared = Arc::new(Shared { vitals, handle: recorder.handle(), recorder });
+    let shared = Arc::new(Shared { parts, handle: recorder.handle(), recorder });
     let router = Router::new()
         .route("/metrics", get(render))
         .route("/health", get(health))
@@ -74,7 +74,7 @@ pub(crate) async fn serve(address: SocketAddr, vitals: Vitals) -> Result<Endpoin
 }
 
 async fn health(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    let complaints = shared.vitals.complaints();
+    let complaints: Vec<String> = shared.parts.iter().flat_map(Vitals::complaints).collect();
     if complaints.is_empty() {
         return (StatusCode::OK, "ok\n".to_owned());
     }
@@ -84,8 +84,11 @@ async fn health(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
 async fn render(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     metrics::with_local_recorder(&shared.recorder, || {
-        for (lane, pulse) in shared.vitals.snapshot() {
-            let stream = [("stream", lane.to_string())];
+        let lanes = shared.parts.iter().flat_map(|part| {
+            part.snapshot().into_iter().map(|(lane, pulse)| (part.part(), lane, pulse))
+        });
+        for (part, lane, pulse) in lanes {
+            let stream = [("part", part.to_owned()), ("stream", lane.to_string())];
             metrics::counter!(EVENTS_READ, &stream).absolute(pulse.read);
             metrics::counter!(EVENTS_DELIVERED, &stream).absolute(pulse.delivered);
             metrics::counter!(READ_FAILURES, &stream).absolute(pulse.read_failures);

@@ -6,6 +6,7 @@
 mod child;
 mod engine;
 mod kafka;
+mod lasting;
 mod mongod;
 mod proxy;
 mod resident;
@@ -21,6 +22,7 @@ use rand::Rng as _;
 pub use child::Exit;
 pub use engine::Engine;
 pub use kafka::{Kafka, Options, Secured};
+pub use lasting::lasting_folder;
 pub use mongod::Mongod;
 pub use proxy::{Caught, Fault, Proxy, Weather};
 pub use resident::Resident;

@@ -264,23 +264,30 @@ fn read(mut root: Section<'_>, given: &Given, reader: &Reader<'_>) -> Option<Con
         root.lacks("clickhouse", "clickhouse: { url: … }` or `clickhouse: { embedded: true }");
     }
     let mongodb = root.section("mongodb");
+    let kafka = root.section("kafka");
+    let normalizer = root.section("normalizer");
+    let clickhouse = root.section("clickhouse");
     reader.lenient.set(!needs(|parts| parts.source));
     let source = mongodb::read(mongodb, given, reader);
     let scopes = source.scopes.as_ref().map(|at| at.value.as_slice());
-    let normalizer = root.section("normalizer");
     reader.lenient.set(!needs(|parts| parts.normalize || parts.sink));
     let around = normalizer::Around { kafka: has_kafka, rows: has_clickhouse || !has_kafka };
     let normalizer = normalizer::read(normalizer, &around, reader);
     reader.lenient.set(false);
-    let (kafka, mut lies) = match root.section("kafka") {
+    let (kafka, mut lies) = match kafka {
         Some(section) => {
-            let around = kafka::Around { pipeline: &pipeline, scopes, writes: has_mongodb, reads };
+            let around = kafka::Around {
+                pipeline: &pipeline,
+                scopes,
+                writes: has_mongodb,
+                reads,
+                no_documents: source.no_documents.as_ref(),
+            };
             kafka::read(section, &around, reader)
         }
         None => Default::default(),
     };
     lies.current.extend(source.lies);
-    let clickhouse = root.section("clickhouse");
     reader.lenient.set(!needs(|parts| parts.sink));
     let target = clickhouse::read(clickhouse, given, &clickhouse::Around { scopes, lies }, reader);
     reader.lenient.set(false);

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Given;
 use super::section::{At, Reader, Section};
-use super::tree::{Key, Value};
+use super::tree::{Key, Place, Value};
 use crate::Result;
 use crate::scope::{self, Scope};
 use crate::watch::{BeforeChange, FullDocument, Watch};
@@ -59,6 +59,8 @@ pub(super) struct Read {
     pub(super) mongodb: Option<MongoDb>,
     /// Why the current state would lie, and where that is said.
     pub(super) lies: Option<At<&'static str>>,
+    /// Where it is said that updates have no documents.
+    pub(super) no_documents: Option<Place>,
     /// The streams, where they are said.
     pub(super) scopes: Option<At<Vec<Scope>>>,
 }
@@ -69,7 +71,7 @@ pub(super) fn read(section: Option<Section<'_>>, given: &Given, reader: &Reader<
         let mongodb =
             of_flags.map(|(uri, scopes)| MongoDb { uri, scopes, watch: Watch::default() });
         let scopes = given.scopes.clone().map(|value| At { place: 0..0, value });
-        return Read { mongodb, lies: None, scopes };
+        return Read { mongodb, lies: None, no_documents: None, scopes };
     };
     let uri = section.secret("uri");
     if let Some(At { place, value }) = &uri
@@ -91,7 +93,9 @@ pub(super) fn read(section: Option<Section<'_>>, given: &Given, reader: &Reader<
     }
     let exclude_fields = read_exclusions(&mut section, scopes.as_ref(), reader);
     let full_document = section.choice("full_document", &FULL_DOCUMENT);
+    let mut no_documents = None;
     if let Some(At { place, value: FullDocument::Default }) = &full_document {
+        no_documents = Some(place.clone());
         let why = "`full_document: default` has no documents of updates";
         lies = Some(At { place: place.clone(), value: why });
     }
@@ -120,7 +124,7 @@ pub(super) fn read(section: Option<Section<'_>>, given: &Given, reader: &Reader<
     };
     let mongodb =
         uri.zip(scopes.clone()).map(|(uri, scopes)| MongoDb { uri, scopes: scopes.value, watch });
-    Read { mongodb, lies, scopes }
+    Read { mongodb, lies, no_documents, scopes }
 }
 
 fn read_scopes(

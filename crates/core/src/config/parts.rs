@@ -21,8 +21,8 @@ pub struct Parts {
 pub struct Reading {
     /// The topics of collections: names, and regexes that begin with `^`.
     pub topics: Vec<String>,
-    /// The collections whose events count, since regexes may match topics of others too; `None`: all
-    /// that is in the topics.
+    /// The collections whose events count, since regexes may match topics of others too: events of
+    /// them or of their databases, and what is renamed into them. `None`: all that is in the topics.
     pub scopes: Option<Vec<Scope>>,
 }
 

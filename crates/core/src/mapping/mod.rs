@@ -137,6 +137,11 @@ impl Fields {
         // Its frame was made here.
         Doc::new(&self.0).unwrap_or(Doc::EMPTY)
     }
+
+    /// What they hold in memory.
+    pub(crate) const fn held(&self) -> usize {
+        self.0.capacity()
+    }
 }
 
 impl Mapping {

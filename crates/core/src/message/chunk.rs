@@ -19,9 +19,9 @@ use crate::{Error, ErrorKind, Result};
 /// A batch of one record, by Kafka's format 2, around the record itself: the head of the batch is 61
 /// bytes.
 const BATCH: usize = 61;
-/// Around the key, the value and the headers of a record: seven numbers of variable length, each
-/// taken at its longest, and the attributes.
-const RECORD: usize = 1 + 10 + 6 * 5;
+/// Around the key, the value and the headers of a record: its attributes, its time, and five lengths and
+/// counts, each number at its longest.
+const RECORD: usize = 1 + 10 + 5 * 5;
 /// Around the name and the value of a header: their lengths.
 const HEADER: usize = 2 * 5;
 /// What the header [`header::CHUNK`] holds at its longest.

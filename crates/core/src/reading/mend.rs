@@ -14,8 +14,9 @@ use crate::record::Record;
 use crate::rows::{Namespace, Rejection};
 use crate::token;
 
+use super::told::Told;
 use super::value::{is_object, not_bson, not_json};
-use super::whole::{missing_key, put_namespace};
+use super::whole::{missing_key, own_key, put_namespace};
 
 /// An event in MongoDB's own words.
 pub(super) struct Mended {
@@ -31,11 +32,18 @@ pub(super) struct Mended {
 pub(super) fn mended(
     event: Doc<'_>,
     record: &Record,
+    told: &Told<'_>,
     namespace: impl FnOnce() -> Result<Namespace, Rejection>,
 ) -> Result<Mended, Rejection> {
+    let own_key = own_key(record, told);
+    let own_key = own_key.as_deref().map(Doc::new).transpose().map_err(not_bson)?;
     let mut bytes = Vec::with_capacity(event.as_bytes().len() + 64);
     write::document(&mut bytes, |out| {
         each(event, |element, raw| match (element.key, element.value) {
+            (b"documentKey", value @ Value::Document(_)) => {
+                write::element(element.key, &own_key.map_or(value, Value::Document), out);
+                Ok(())
+            }
             (b"ns" | b"to" | b"documentKey", Value::Null) => Ok(()),
             (b"updateDescription", Value::Document(description)) => {
                 description_of(description, out)

@@ -50,7 +50,7 @@ pub(super) fn event(
         return placed(bytes, record, told);
     }
     let doc = Doc::new(&bytes).map_err(not_bson)?;
-    let Mended { bytes, is_typed } = mended(doc, record, namespace)?;
+    let Mended { bytes, is_typed } = mended(doc, record, told, namespace)?;
     let event = placed(bytes.into(), record, told)?;
     Ok(if is_typed { event } else { event.untyped() })
 }
@@ -132,16 +132,14 @@ fn document_key(
         Doc::new(key).and_then(Doc::validate).map_err(not_bson)?;
         return Ok(key.to_vec());
     }
-    let mut ours = Vec::new();
-    if let Some(key) = record.key.as_ref().filter(|_| told.is_ours())
-        && decode::document(key, &mut ours).is_ok()
-    {
-        return Ok(ours);
+    if let Some(key) = own_key(record, told) {
+        return Ok(key);
     }
     let id = image.map(|image| image.get("_id")).transpose().map_err(not_bson)?.flatten();
     match (key::of(record), id) {
         (Key::Document(key), None) => Ok(key),
-        (Key::Document(key), Some(id)) if is_sharded(&key, &id) => Ok(key),
+        // In a sharded collection it has more fields.
+        (Key::Document(key), Some(id)) if has_id(&key, &id) => Ok(key),
         (_, Some(id)) => Ok(key::of_id(&id)),
         (_, None) => Err(rejected(
             "no_document_key",
@@ -150,10 +148,15 @@ fn document_key(
     }
 }
 
-/// Whether the key is that of the document with this `_id`, with the fields of a shard key.
-fn is_sharded(key: &[u8], id: &Value<'_>) -> bool {
-    let Ok(key) = Doc::new(key) else { return false };
-    key.elements().count() > 1 && key.get("_id").ok().flatten().as_ref() == Some(id)
+/// The document key that a key of ours is. It has the types, whatever the format of the value.
+pub(super) fn own_key(record: &Record, told: &Told<'_>) -> Option<Vec<u8>> {
+    let mut key = Vec::new();
+    let text = record.key.as_ref().filter(|_| told.is_ours())?;
+    decode::document(text, &mut key).ok().map(|()| key)
+}
+
+fn has_id(key: &[u8], id: &Value<'_>) -> bool {
+    Doc::new(key).is_ok_and(|key| matches!(key.get("_id"), Ok(Some(own)) if own == *id))
 }
 
 /// The document key of an event that has none, though it is of a document.

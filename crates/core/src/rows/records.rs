@@ -4,15 +4,70 @@ use crate::bson::Doc;
 use crate::event::ChangeEvent;
 use crate::json_column::text;
 use crate::json_column::{Dates, JsonColumn};
+use crate::mapping::Normalized;
 use crate::native::{self, DateTime64, Numbers, Strings};
-use crate::position::Seq;
+use crate::normalized::NormalizedEvent;
 use crate::table;
-use crate::{Result, doc_id, ejson};
+use crate::{Error, ErrorKind, Result};
 
-use super::{Block, Layout, Origin, as_text, block, malformed};
+use super::item::Item;
+use super::place::Places;
+use super::{Append, AsText, Block, Origin, as_text, block, malformed, raw_cdc};
+
+/// What a row of the event table is made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Record<'a> {
+    /// An event, and what the mapping made of it.
+    Event(&'a ChangeEvent, Option<&'a Normalized>),
+    /// What came through the normalized topic.
+    Normalized(&'a NormalizedEvent),
+}
+
+impl<'a> Record<'a> {
+    /// The event, where the row keeps it.
+    pub(super) fn raw(self) -> Option<&'a ChangeEvent> {
+        match self {
+            Self::Event(event, None) => Some(event),
+            Self::Event(event, Some(normalized)) => normalized.keep_raw.then_some(event),
+            Self::Normalized(_) => None,
+        }
+    }
+
+    fn tags(self) -> Doc<'a> {
+        match self {
+            Self::Event(_, None) => Doc::EMPTY,
+            Self::Event(_, Some(normalized)) => normalized.tags.document(),
+            Self::Normalized(event) => event.tags.document(),
+        }
+    }
+
+    /// The fields of the attributes; of a document that was not mapped only the scalars.
+    fn attrs(self) -> (Doc<'a>, Kept) {
+        match self {
+            Self::Event(event, None) => (last_image(event).unwrap_or(Doc::EMPTY), Kept::Scalars),
+            Self::Event(_, Some(normalized)) => (normalized.attrs.document(), Kept::All),
+            Self::Normalized(event) => (event.attrs.document(), Kept::All),
+        }
+    }
+
+    fn malformed(self) -> Error {
+        match self {
+            Self::Event(event, _) => malformed(event),
+            Self::Normalized(event) => malformed_normalized(event),
+        }
+    }
+}
+
+/// Which fields of a document a JSON column has.
+#[derive(Debug, Clone, Copy)]
+enum Kept {
+    All,
+    Scalars,
+}
 
 /// The columns of the event table.
-pub(super) struct Records {
+pub(super) struct Records<'o> {
+    origin: &'o Origin,
     ts: Numbers<DateTime64>,
     event_type: Strings,
     source: Strings,
@@ -26,21 +81,17 @@ pub(super) struct Records {
     version: Numbers<u128>,
     raw: Strings,
     superseded: Numbers<bool>,
-    topic: Strings,
-    partition: Numbers<u32>,
-    offset: Numbers<u64>,
-    epoch: Strings,
+    places: Places,
     mapping: Strings,
     pub(super) rows: u64,
-    lane_topic: Vec<u8>,
-    lane_partition: u32,
-    lane_epoch: Vec<u8>,
     scratch: Vec<u8>,
 }
 
-impl Records {
-    pub(super) fn new(origin: &Origin) -> Self {
+impl<'o> Records<'o> {
+    pub(super) fn new(origin: &'o Origin) -> Self {
+        let kept = origin.items.iter().filter_map(|item| item.record()?.raw());
         Self {
+            origin,
             ts: Numbers::default(),
             event_type: Strings::default(),
             source: Strings::default(),
@@ -54,70 +105,95 @@ impl Records {
             version: Numbers::default(),
             // Text takes about twice as much. What is not used costs nothing, but growing by doubling
             // would hold the column three times.
-            raw: Strings::with_capacity(2 * origin.bytes()),
+            raw: Strings::with_capacity(2 * kept.map(|event| event.bytes().len()).sum::<usize>()),
             superseded: Numbers::default(),
-            topic: Strings::default(),
-            partition: Numbers::default(),
-            offset: Numbers::default(),
-            epoch: Strings::default(),
+            places: Places::new(origin),
             mapping: Strings::default(),
             rows: 0,
-            lane_topic: origin.lane.topic().as_bytes().to_vec(),
-            lane_partition: origin.lane.partition(),
-            lane_epoch: origin.epoch.to_string().into_bytes(),
             scratch: Vec::new(),
         }
     }
 
-    pub(super) fn push(&mut self, seq: Seq, event: &ChangeEvent) -> Result<()> {
-        let malformed = |error| malformed(event).with_source(error);
-        self.scratch.clear();
-        if let Some(key) = event.document_key() {
-            doc_id::write(key, &mut self.scratch).map_err(malformed)?;
+    /// Puts a row; nothing for an item that has none.
+    pub(super) fn push(&mut self, item: &Item) -> Result<()> {
+        let (Some(record), Some(subject)) = (item.record(), item.subject(&mut self.scratch)?)
+        else {
+            return Ok(());
+        };
+        let malformed = |error| record.malformed().with_source(error);
+        match (record.raw(), record) {
+            (Some(event), _) => raw_cdc::push_text(event, &mut self.raw)?,
+            (None, Record::Normalized(event)) => {
+                self.raw.push(event.raw.as_deref().unwrap_or_default().as_bytes());
+            }
+            (None, Record::Event(..)) => self.raw.push(b""),
         }
-        let id = &self.scratch;
-        self.raw.push_with(|out| ejson::canonical(event.document()?, out)).map_err(malformed)?;
         self.tags.begin_row();
+        self.tags.document(record.tags()).map_err(malformed)?;
         self.tags.end_row();
         self.attrs.begin_row();
-        if let Some(image) = last_image(event) {
-            self.attrs.scalars(image).map_err(malformed)?;
+        match record.attrs() {
+            (fields, Kept::All) => self.attrs.document(fields).map_err(malformed)?,
+            (document, Kept::Scalars) => self.attrs.scalars(document).map_err(malformed)?,
         }
         self.attrs.end_row();
-        self.ts.push(DateTime64(event.ts().0));
-        self.event_type.push(event.operation_type());
+        match record {
+            Record::Event(event, normalized) => {
+                let event_type = normalized.map(|it| it.event_type.as_bytes());
+                self.event_type.push(event_type.unwrap_or(event.operation_type()));
+                self.idempotency_key
+                    .push_with(|out| {
+                        idempotency_key(event, subject.doc_id, out);
+                        Ok::<(), std::convert::Infallible>(())
+                    })
+                    .unwrap_or_else(|never| match never {});
+                self.superseded.push(event.is_superseded());
+            }
+            Record::Normalized(event) => {
+                self.event_type.push(event.event_type.as_bytes());
+                self.idempotency_key.push(event.idempotency_key.as_bytes());
+                self.superseded.push(event.superseded);
+            }
+        }
+        self.ts.push(DateTime64(item.ts(Append::Records).0));
         self.source.push(b"mongo");
-        self.ns_db.push(event.db());
-        self.ns_coll.push(event.coll());
-        self.idempotency_key
-            .push_with(|out| {
-                idempotency_key(event, id, out);
-                Ok::<(), std::convert::Infallible>(())
-            })
-            .unwrap_or_else(|never| match never {});
-        self.doc_id.push(id);
-        self.op.push(event.operation_type());
-        self.version.push(event.version());
-        self.superseded.push(event.is_superseded());
-        self.topic.push(&self.lane_topic);
-        self.partition.push(self.lane_partition);
-        self.offset.push(seq.0);
-        self.epoch.push(&self.lane_epoch);
-        self.mapping.push(b"");
+        self.ns_db.push(subject.db);
+        self.ns_coll.push(subject.coll);
+        self.doc_id.push(subject.doc_id);
+        self.op.push(subject.op);
+        self.version.push(subject.version);
+        self.places.push(item.seq);
+        self.mapping.push(self.origin.mapping_of(item));
         self.rows += 1;
         Ok(())
     }
 
+    /// The block of the rows, which were made of these items.
     pub(super) fn finish<'e>(
         mut self,
-        layout: &Layout,
-        events: impl Iterator<Item = &'e ChangeEvent>,
+        items: impl Iterator<Item = &'e Item> + Clone,
     ) -> Result<Block> {
-        let text = match self.attrs.is_too_wide() {
-            true => Some(as_text(events.map(|event| (event, last_image(event))), text::scalars)?),
+        let records = || items.clone().filter_map(Item::record);
+        let tags = match self.tags.is_too_wide() {
+            true => {
+                let rows = records().map(|record| (record, record.tags()));
+                Some(as_text(rows, |_| text::document, |record| record.malformed())?)
+            }
             false => None,
         };
-        let attrs: &dyn native::Column = text.as_ref().map_or(&self.attrs, |text| text);
+        let attrs = match self.attrs.is_too_wide() {
+            true => {
+                let rows = records().map(|record| (record, record.attrs().0));
+                let write = |record: &Record<'_>| match record.attrs().1 {
+                    Kept::All => text::document as AsText,
+                    Kept::Scalars => text::scalars,
+                };
+                Some(as_text(rows, write, |record| record.malformed())?)
+            }
+            false => None,
+        };
+        let tags: &dyn native::Column = tags.as_ref().map_or(&self.tags, |text| text);
+        let attrs: &dyn native::Column = attrs.as_ref().map_or(&self.attrs, |text| text);
         let columns: [&dyn native::Column; 18] = [
             &self.ts,
             &self.event_type,
@@ -125,26 +201,32 @@ impl Records {
             &self.ns_db,
             &self.ns_coll,
             &self.idempotency_key,
-            &self.tags,
+            tags,
             attrs,
             &self.doc_id,
             &self.op,
             &self.version,
             &self.raw,
             &self.superseded,
-            &self.topic,
-            &self.partition,
-            &self.offset,
-            &self.epoch,
+            &self.places.topic,
+            &self.places.partition,
+            &self.places.offset,
+            &self.places.epoch,
             &self.mapping,
         ];
-        block(layout.records.clone(), table::RECORD_COLUMNS, &columns, self.rows)
+        block(self.origin.layout.records.clone(), table::RECORD_COLUMNS, &columns, self.rows)
     }
 }
 
 /// The document as it was left, or as it was before it was deleted.
 fn last_image(event: &ChangeEvent) -> Option<Doc<'_>> {
     if event.operation_type() == b"delete" { event.before() } else { event.full_document() }
+}
+
+/// Names the event by its version alone: its values stay out of messages.
+pub(super) fn malformed_normalized(event: &NormalizedEvent) -> Error {
+    let version = event.version;
+    Error::new(ErrorKind::Refused, format!("cannot read the normalized event of version {version}"))
 }
 
 fn idempotency_key(event: &ChangeEvent, doc_id: &[u8], out: &mut Vec<u8>) {

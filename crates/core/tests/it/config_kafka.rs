@@ -6,7 +6,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 use tailwater_core::config::{
     Client, Compat, Config, Given, OAuthBearer, Output, Parts, PasswordMechanism, Publish, Reading,
-    Sasl, SecurityProtocol,
+    Sasl, Secrets, SecurityProtocol,
 };
 use tailwater_core::connector;
 use tailwater_core::message::Format;
@@ -137,6 +137,35 @@ fn no_state(text: &str) -> String {
     text.replace("http://ch:8123", "http://ch:8123, tables: { current: null }")
 }
 
+/// A host that has whatever a manual names.
+struct AnyHost;
+
+impl Secrets for AnyHost {
+    fn variable(&self, _: &str) -> Result<String, String> {
+        Ok("mongodb://db".to_owned())
+    }
+
+    fn file(&self, path: &str) -> Result<String, String> {
+        Ok(match path.rsplit('.').next() {
+            Some("pem") => "-----BEGIN CERTIFICATE-----",
+            Some("yaml") => "mappings: [{ match: { ns.db: ingest }, tags: [status] }]",
+            _ => "secret",
+        }
+        .to_owned())
+    }
+}
+
+#[test]
+fn the_files_of_the_manual_are_right() {
+    let page = include_str!("../../../../docs/config.md");
+    let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let files: Vec<&str> = blocks.filter(|block| block.starts_with("version")).collect();
+    assert_eq!(files.len(), 2);
+    for text in files {
+        Config::read("docs/config.md", text, &Given::default(), &AnyHost).unwrap();
+    }
+}
+
 #[test]
 fn who_signs_in_says_how_connections_are_made() {
     let security = |keys: &str| {
@@ -189,7 +218,7 @@ fn settings_of_the_connector_are_pasted() {
     "publish.full.document.only.tombstone.on.delete": true,
     "change.stream.document.key.as.key": false,
     "topic.prefix": "mongo", "topic.suffix": "", "topic.separator": "_",
-    "topic.namespace.map": "{\"ingest.files\": \"files\", \"/ingest.j(.*)/\": \"jobs\"}" }"#,
+    "topic.namespace.map": "{\"ingest.files\": \"files\", \"/ingest.j(.*)\": \"jobs\"}" }"#,
     ));
     let kafka = read(&text).unwrap().kafka.unwrap();
     let Compat::MongoKafka { messages, topics } = &kafka.compat else { panic!("{kafka:?}") };
@@ -238,11 +267,12 @@ fn a_file_may_be_for_some_parts_alone() {
 fn a_part_needs_what_it_reads_alone() {
     let text = MINIMAL.replace("mongodb://db", "{ env: NOT_SET }").replace(
         "http://ch:8123",
-        "http://ch:8123, password: { file: /nowhere }, tls: { ca: /nowhere }",
+        "https://ch:8443, password: { file: /nowhere }, tls: { ca: /nowhere }",
     );
     let text = format!("{text}normalizer: {{ mapping: nowhere.yaml, output: topic }}\n");
     let with = |parts: Option<Parts>| read_with(&text, &Given { parts, ..Given::default() });
-    let problems = |parts| with(parts).map_or_else(|said| said.matches('^').count(), |_| 0);
+    let problems =
+        |parts| with(parts).map_or_else(|said| said.matches("tailwater.yaml:").count(), |_| 0);
     assert_eq!(problems(None), 4);
     assert_eq!(problems(Some(Parts { source: true, ..Parts::default() })), 1);
     assert_eq!(problems(Some(Parts { normalize: true, ..Parts::default() })), 1);
@@ -352,6 +382,13 @@ fn each_mistake_is_told_with_line_and_caret() {
             watched("operations: [insert], collections: [a.b]", "publish: full_document"),
         ),
         (
+            "nothing of updates",
+            no_state(&watched(
+                "full_document: default, collections: [a.b]",
+                "publish: full_document",
+            )),
+        ),
+        (
             "a connector unasked",
             in_kafka("connector: { connection.uri: 'mongodb://me:hunter2@db' }"),
         ),
@@ -381,7 +418,7 @@ fn each_mistake_is_told_with_line_and_caret() {
         (
             "a map of a connector",
             in_kafka(
-                "compat: mongo-kafka, connector: { topic.namespace.map: { a.b: 1, /(/: x, /a/: '{x}', c: 'd e', d: f } }",
+                "compat: mongo-kafka, connector: { topic.namespace.map: { a.b: 1, /(: x, /a: '{x}', c: 'd e', d: f } }",
             ),
         ),
         ("a template of other characters", in_kafka("topics: { raw: '{db}/{coll}' }")),
@@ -403,6 +440,11 @@ fn each_mistake_is_told_with_line_and_caret() {
         (
             "a topic that is read as a collection's",
             watched("deployment: true", "topics: { raw: '{db}.{coll}', normalized: records }"),
+        ),
+        (
+            "a topic that is written as a collection's",
+            watched("collections: [ingest.checkpoints]", "topics: { raw: '{db}.{coll}' }")
+                .replace("clickhouse:", "pipeline: ingest\n#"),
         ),
         ("a dead letter that is read", sink("topics: { read: ['^events'] }")),
         (

@@ -21,7 +21,7 @@ use tailwater_core::position::{Epoch, Intent, LaneId, Seq};
 use tailwater_core::producing::{Producing, Publish, Style};
 use tailwater_core::reading::{Content, Reading};
 use tailwater_core::record::Record;
-use tailwater_core::rows::{Layout, Namespace, Rows};
+use tailwater_core::rows::{Entry, Layout, Namespace, RecordsFrom, Rows};
 use tailwater_core::table::TableName;
 use tailwater_core::{ErrorKind, decode, doc_id, ejson, token};
 
@@ -203,6 +203,8 @@ fn event(document: &bson::Document) -> Vec<u8> {
 fn events_of_any_bytes_are_indexed_and_encoded_or_refused() {
     let layout = Layout {
         records: TableName::new("r"),
+        records_from: RecordsFrom::Inline,
+        raw_cdc: Some(TableName::new("raw_cdc")),
         dead_letters: TableName::new("dead_letters"),
         current: Some(CurrentNames::default()),
     };
@@ -215,7 +217,8 @@ fn events_of_any_bytes_are_indexed_and_encoded_or_refused() {
         };
         let sound = event.document().is_ok_and(|doc| doc.validate().is_ok());
         let lane = LaneId::stream("d.c");
-        match Rows::encode(&layout, lane, Epoch::new([1; 16]), Seq(0), vec![event]) {
+        let entries = Entry::dense(Seq(0), [event]);
+        match Rows::encode(&layout, None, lane, Epoch::new([1; 16]), entries) {
             Ok(_) => assert!(sound),
             Err(error) => assert_eq!(error.kind(), ErrorKind::Refused),
         }
@@ -279,7 +282,7 @@ fn any_record(input: &Input, form: u8, key: &[u8]) -> Option<Record> {
         publish: if form & 4 == 0 { Publish::ChangeEvent } else { Publish::FullDocument },
         tombstones: false,
     };
-    let _ = Producing::new(topics, style).messages(&event, &mut out).unwrap();
+    Producing::new(topics, style).messages(&event, &mut out).map(drop).unwrap();
     let mut record = producing::record(&out[0]);
     if form & 8 != 0 {
         record.headers.clear();
@@ -301,6 +304,8 @@ fn any_record(input: &Input, form: u8, key: &[u8]) -> Option<Record> {
 fn records_of_any_bytes_are_read_or_rejected_and_their_events_have_rows() {
     let layout = Layout {
         records: TableName::new("r"),
+        records_from: RecordsFrom::Inline,
+        raw_cdc: None,
         dead_letters: TableName::new("dead_letters"),
         current: Some(CurrentNames::default()),
     };
@@ -322,8 +327,8 @@ fn records_of_any_bytes_are_read_or_rejected_and_their_events_have_rows() {
                     Ok(Content::Event(event)) => {
                         read.fetch_add(1, Ordering::Relaxed);
                         let lane = LaneId::partition_of("t", 0);
-                        Rows::encode(&layout, lane, Epoch::new([1; 16]), Seq(0), vec![event])
-                            .unwrap();
+                        let entries = Entry::dense(Seq(0), [event]);
+                        Rows::encode(&layout, None, lane, Epoch::new([1; 16]), entries).unwrap();
                     }
                     Ok(Content::Nothing(_)) => {}
                     Err(_) => {

@@ -20,6 +20,7 @@ mod message;
 mod normalized;
 mod producing;
 mod reading;
+mod rows;
 mod sample;
 mod walker;
 mod wide;

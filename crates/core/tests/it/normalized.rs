@@ -154,6 +154,10 @@ fn an_event_without_a_mapping_keeps_itself() {
     assert!(normalized.raw.as_ref().unwrap().starts_with(r#"{"_id":{"_data":""#));
     assert_eq!(read(&json(&normalized)), normalized);
 
+    // Always with milliseconds.
+    let whole_second = json(&NormalizedEvent { ts: Millis(0), ..normalized });
+    assert!(whole_second.starts_with(r#"{"ts":"1970-01-01T00:00:00.000Z","source":"#));
+
     let drop = NormalizedEvent::of(&event("drop", doc! {}), None, "").unwrap();
     assert_eq!(drop.doc_id, "");
     assert_eq!(drop.idempotency_key, "mongo:d.c::drop:1710334643.7.2");

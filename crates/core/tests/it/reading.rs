@@ -15,7 +15,7 @@ use tailwater_core::position::{Epoch, LaneId, Millis, Seq};
 use tailwater_core::producing::{Producing, Publish, Style};
 use tailwater_core::reading::{Content, Nothing, Reading};
 use tailwater_core::record::Record;
-use tailwater_core::rows::{Layout, Namespace, Rejection, Rows};
+use tailwater_core::rows::{Entry, Layout, Namespace, RecordsFrom, Rejection, Rows};
 use tailwater_core::table::TableName;
 
 use crate::connector::golden;
@@ -68,10 +68,13 @@ fn id(event: &ChangeEvent) -> String {
 fn encode(event: ChangeEvent) -> tailwater_core::Result<Rows> {
     let layout = Layout {
         records: TableName::new("r"),
+        records_from: RecordsFrom::Inline,
+        raw_cdc: None,
         dead_letters: TableName::new("dead_letters"),
         current: Some(CurrentNames::default()),
     };
-    Rows::encode(&layout, LaneId::stream("d.c"), Epoch::new([1; 16]), Seq(0), vec![event])
+    let entries = Entry::dense(Seq(0), [event]);
+    Rows::encode(&layout, None, LaneId::stream("d.c"), Epoch::new([1; 16]), entries)
 }
 
 /// An event of a document with these fields.
@@ -179,6 +182,16 @@ fn a_document_may_look_like_a_change_event_or_an_envelope() {
         let found = read(&record(&messages(&producing(style), &event)[0]));
         assert_eq!(found.full_document(), event.full_document());
         assert_eq!((found.db(), found.operation_type()), (&b"d"[..], &b"insert"[..]));
+    }
+}
+
+#[test]
+fn the_namespace_of_a_document_is_the_headers() {
+    let style = Style { publish: Publish::FullDocument, ..Style::default() };
+    for (db, coll) in [("x", "y"), ("x", "y.z.w")] {
+        let fields = doc! { "fullDocument": { "_id": 1 }, "documentKey": { "_id": 1 }, "ns": { "db": db, "coll": coll } };
+        let found = read(&record(&messages(&producing(style), &event("insert", fields))[0]));
+        assert_eq!((found.db(), found.coll()), (db.as_bytes(), coll.as_bytes()));
     }
 }
 
@@ -328,6 +341,16 @@ fn the_connectors_default_schema_is_read() {
     assert_ne!(plain, value);
     assert!(!read(&foreign(None, Some(&plain))).is_typed());
 
+    // A text may be as deep as a document of its own.
+    let deep = format!("{}1{}", r#"{\"a\":"#.repeat(249), "}".repeat(249));
+    let deep = value.replacen(
+        r#"{\"n\": {\"$numberLong\": \"7\"}}","removedFields"#,
+        &format!(r#"{deep}","removedFields"#),
+        1,
+    );
+    assert_ne!(deep, value);
+    assert_eq!(reason(&foreign(None, Some(&deep))), "not_bson");
+
     // The key's schema has an `_id` of text.
     let key = r#"{"_id":"{\"$oid\": \"65f0c0de676f6c6465000001\"}"}"#;
     assert_eq!(id(&read(&foreign(Some(key), None))), "65f0c0de676f6c6465000001");
@@ -474,12 +497,21 @@ fn what_a_transformation_took_out_is_found_again() {
 #[test]
 fn a_simplified_format_of_ours_is_told_to_have_lost_types() {
     let style = Style { format: Format::JsonSimplified, ..Style::default() };
+    let image = doc! { "_id": bson::oid::ObjectId::from_bytes([7; 12]), "n": 1i64 };
+    let key = doc! { "_id": bson::oid::ObjectId::from_bytes([7; 12]) };
+    let event = event("insert", doc! { "fullDocument": image, "documentKey": key });
     for publish in [Publish::ChangeEvent, Publish::FullDocument] {
-        let found = read(&record(&messages(&producing(Style { publish, ..style }), &insert())[0]));
+        let found = read(&record(&messages(&producing(Style { publish, ..style }), &event)[0]));
         assert!(!found.is_typed());
-        assert_eq!((found.version(), found.ts()), (VERSION, insert().ts()));
+        assert_eq!((found.version(), found.ts()), (VERSION, event.ts()));
         assert_eq!(found.operation_type(), b"insert");
+        // The key has its types.
+        assert_eq!(found.document_key(), event.document_key());
+        assert_eq!(document(found.full_document()).get("n"), Some(&Bson::Int32(1)));
     }
+    let drop = crate::producing::event("drop", doc! {});
+    let found = read(&record(&messages(&producing(style), &drop)[0]));
+    assert_eq!(found.document_key(), None);
 }
 
 #[test]

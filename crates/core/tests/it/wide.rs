@@ -9,7 +9,7 @@ use tailwater_core::json_column::{Dates, JsonColumn};
 use tailwater_core::names::CurrentNames;
 use tailwater_core::native::{self, Column, Numbers};
 use tailwater_core::position::{Epoch, LaneId, Seq};
-use tailwater_core::rows::{Block, Layout, Rows};
+use tailwater_core::rows::{Block, Entry, Layout, RecordsFrom, Rows};
 use tailwater_core::table::{self, TableName};
 
 use crate::engine::{Engine, arbitrary_rows, assert_rows, engine};
@@ -161,6 +161,8 @@ fn as_text_what_is_not_utf8_is_replaced_and_what_is_not_bson_refused() {
 fn layout() -> Layout {
     Layout {
         records: TableName::new("wide_records"),
+        records_from: RecordsFrom::Inline,
+        raw_cdc: None,
         dead_letters: TableName::new("wide_dead_letters"),
         current: Some(CurrentNames::default()),
     }
@@ -182,7 +184,9 @@ fn events(documents: impl Iterator<Item = bson::Document>) -> Vec<ChangeEvent> {
 }
 
 fn encode(events: Vec<ChangeEvent>) -> Rows {
-    Rows::encode(&layout(), LaneId::stream("main"), Epoch::new([1; 16]), Seq(0), events).unwrap()
+    let entries = Entry::dense(Seq(0), events);
+    let lane = LaneId::stream("main");
+    Rows::encode(&layout(), None, lane, Epoch::new([1; 16]), entries).unwrap()
 }
 
 /// Documents with names of their own at the top, or below it.

@@ -7,10 +7,13 @@
 //!            └─ send ◀┴─ foreign: outlive every unanswered request, look again
 //! ```
 //!
+//! Each table of the Range goes this way by itself, one behind the other.
+//!
 //! It must never take an answer for a proof, and never send another block than the whole one under
 //! T before the Range is marked foreign. `docs/delivery.md` has the rules, `docs/model.md` what
 //! happens without each.
 
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -20,7 +23,9 @@ use tailwater_core::{Action, Error, ErrorKind, Result};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{Block, Chain, CheckpointStore, Declared, ReadBack, Round, Target, WriteAhead};
+use super::{
+    Block, Chain, CheckpointStore, Declared, Planned, ReadBack, Round, Target, WriteAhead,
+};
 use crate::bisect::Cut;
 use crate::clock;
 use crate::failpoint;
@@ -46,9 +51,10 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
     pub(super) async fn finish(&mut self, part: &Part<T::Body>, mut sent: Sent) -> Result<()> {
         let mut backoff = Backoff::new();
         let mut too_large = 0;
+        let mut progress = Progress::default();
         loop {
             let split = too_large >= PATIENCE_WITH_MEMORY;
-            let error = match self.complete(part, sent, split).await {
+            let error = match self.complete(part, sent, split, &mut progress).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -69,7 +75,13 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
     /// this. And every recovery walks the same tokens from T on, each with what is still missing, so
     /// that an earlier request under one of them, held somewhere on its way, finds its token used
     /// wherever its rows are.
-    async fn complete(&mut self, part: &Part<T::Body>, sent: Sent, split: bool) -> Result<()> {
+    async fn complete(
+        &mut self,
+        part: &Part<T::Body>,
+        sent: Sent,
+        split: bool,
+        progress: &mut Progress,
+    ) -> Result<()> {
         self.target.upsert(self.declared(&part.lane)?, &part.body).await?;
         let declared = self.declared(&part.lane)?;
         if !declared.intent.foreign && is_past(declared) {
@@ -78,6 +90,26 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             self.set_foreign(&part.lane).await?;
         }
         failpoint::reach(failpoint::REDECLARED);
+        for table in part.body.plan().rows.keys() {
+            if !progress.complete.contains(table) {
+                progress.unsure.extend(self.complete_table(part, table, sent, split).await?);
+                progress.complete.insert(table.clone());
+            }
+        }
+        self.tell_unsure(part, &progress.unsure).await?;
+        self.pass_renumbered(part).await
+    }
+
+    /// Makes one table's rows of a Range complete, and gives the views on it that may lack or repeat
+    /// some.
+    async fn complete_table(
+        &mut self,
+        part: &Part<T::Body>,
+        table: &str,
+        sent: Sent,
+        split: bool,
+    ) -> Result<Vec<String>> {
+        let planned = part.body.plan().rows.get(table).copied().unwrap_or(0);
         let mut vain = Vain::default();
         // All rows in one block under T, and the server said so: then the views have them too.
         let mut in_one_block = false;
@@ -86,19 +118,18 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             let declared = self.declared(&part.lane)?;
             let foreign = declared.intent.foreign;
             self.target.quiesce(declared).await?;
-            let seen = self.target.read_back(declared, &part.body).await?;
+            let seen = self.target.read_back(declared, &part.body, table).await?;
             if seen.of_others && self.set_renumbered(part).await? {
                 continue;
             }
             failpoint::reach(failpoint::READ_BACK);
             if seen.missing.is_empty() {
-                if !in_one_block {
-                    self.fill_views(self.declared(&part.lane)?, part, &seen, split).await?;
-                }
-                return self.pass_renumbered(part).await;
+                return match in_one_block {
+                    true => Ok(Vec::new()),
+                    false => self.fill_views(part, table, seen, split).await,
+                };
             }
-            let declared = self.declared(&part.lane)?;
-            let all = seen.missing.len() as u64 == declared.intent.plan.rows_to_append();
+            let all = seen.missing.len() as u64 == planned;
             let whole = round == 0 && all;
             // Whatever is sent now, if it is not the whole block under T: no restart may take it for
             // that, and nothing that was sent before may arrive behind it.
@@ -115,19 +146,20 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             vain.look(&part.lane, declared.intent, seen.missing.len())?;
             in_one_block = whole && matches!(sent, Sent::Never);
             if seen.dead.is_empty() {
-                match self.append(declared, part, Block::Missing(&seen.missing, round)).await {
+                let block = Block::Missing(&seen.missing, round);
+                match self.append(declared, part, table, block).await {
                     Err(refusal) if calls_for_cuts(&refusal, split) => {
                         in_one_block = false;
                         if !foreign {
                             self.set_foreign(&part.lane).await?;
                             continue;
                         }
-                        self.bisect(part, &seen, Some(refusal), round, split).await?;
+                        self.bisect(part, table, &seen, Some(refusal), round, split).await?;
                     }
                     appended => appended?,
                 }
             } else {
-                self.bisect(part, &seen, None, round, split).await?;
+                self.bisect(part, table, &seen, None, round, split).await?;
             }
             failpoint::reach(failpoint::RESENT);
             round += 1;
@@ -139,9 +171,10 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         &self,
         declared: Declared<'_>,
         part: &Part<T::Body>,
+        table: &str,
         block: Block<'_>,
     ) -> Result<()> {
-        let answer = self.target.append(declared, &part.body, block).await;
+        let answer = self.target.append(declared, &part.body, table, block).await;
         self.note_silence(&part.lane, answer)
     }
 
@@ -164,10 +197,11 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         arrivals.entry(lane.clone()).and_modify(|was| *was = until.max(*was)).or_insert(until);
     }
 
-    /// Waits until no request of the lane can arrive any more; false if none could.
+    /// Waits until no request of the lane can arrive any more; false if there was none. One that could
+    /// arrive until a moment ago may have, behind the last look.
     async fn outlive(&self, lane: &LaneId) -> bool {
         let until = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).remove(lane);
-        let Some(until) = until.filter(|until| Instant::now() < *until) else { return false };
+        let Some(until) = until else { return false };
         let seconds = until.duration_since(Instant::now()).as_secs();
         info!(stream = %lane, seconds, "waiting until no earlier request can arrive");
         tokio::time::sleep_until(until).await;
@@ -175,32 +209,42 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
     }
 
     /// Sends the whole block of a complete Range once more where views hang on the table: one that
-    /// failed the first time is filled by the block it failed on, and the table drops it.
+    /// failed the first time is filled by the block it failed on, and the table drops it. Gives the
+    /// views that may lack or repeat rows.
     async fn fill_views(
         &self,
-        declared: Declared<'_>,
         part: &Part<T::Body>,
-        seen: &ReadBack,
+        table: &str,
+        seen: ReadBack,
         split: bool,
-    ) -> Result<()> {
-        if seen.views.is_empty() || declared.intent.plan.rows_to_append() == 0 {
-            return Ok(());
+    ) -> Result<Vec<String>> {
+        if seen.views.is_empty() {
+            return Ok(Vec::new());
         }
+        let declared = self.declared(&part.lane)?;
         if !declared.intent.foreign && seen.views_can_be_filled {
-            match self.append(declared, part, Block::Whole).await {
+            match self.append(declared, part, table, Block::Whole).await {
                 // The rows are there; what refuses is a view, and dead letters are not for views.
                 Err(refusal) if calls_for_cuts(&refusal, split) => {}
-                filled => return filled,
+                filled => return filled.map(|()| Vec::new()),
             }
         }
-        let Intent { range, plan, .. } = declared.intent;
+        Ok(seen.views)
+    }
+
+    /// Writes down, once for the Range, which views may lack or repeat rows.
+    async fn tell_unsure(&self, part: &Part<T::Body>, views: &[String]) -> Result<()> {
+        if views.is_empty() {
+            return Ok(());
+        }
+        let Intent { range, plan, .. } = self.declared(&part.lane)?.intent;
         self.target
             .record_gap(&Gap {
                 lane: part.lane.clone(),
                 reason: GapReason::ViewsUnsure,
                 times: (Moment::Wall(plan.ts_min), Moment::Wall(plan.ts_max)),
                 events: Some((range.first, range.last)),
-                names: seen.views.clone(),
+                names: views.to_vec(),
                 repair: "fill the views again from the event table, for these times",
             })
             .await?;
@@ -256,6 +300,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
     async fn bisect(
         &mut self,
         part: &Part<T::Body>,
+        table: &str,
         seen: &ReadBack,
         refusal: Option<Error>,
         round: Round,
@@ -266,7 +311,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             let error = Chain(refusal);
             warn!(stream = %part.lane, %range, %error, "block refused, taking it apart");
         }
-        let mut rejected = seen.dead.len() as u64;
+        let mut rejected = part.body.rejected() + seen.dead.len() as u64;
         let mut missing = seen.missing.clone();
         let mut refused = vec![(Cut::root(range), refusal)];
         while let Some((cut, refusal)) = refused.pop() {
@@ -277,7 +322,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
                 }
                 // A view refuses after the table took the rows: what is there must not be sent again.
                 let declared = self.declared(&part.lane)?;
-                missing = self.target.read_back(declared, &part.body).await?.missing;
+                missing = self.target.read_back(declared, &part.body, table).await?.missing;
             }
             let declared = self.declared(&part.lane)?;
             let Some(halves) = cut.halves() else {
@@ -287,9 +332,10 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
                     return Err(refusal);
                 }
                 rejected += 1;
-                self.max_rejected.check(rejected, range, &refusal)?;
+                self.max_rejected.check(rejected, part.body.events(), range, &refusal)?;
                 let seq = cut.range.first;
-                let answer = self.target.reject(declared, &part.body, seq, &refusal, round).await;
+                let reject = self.target.reject(declared, &part.body, table, seq, &refusal, round);
+                let answer = reject.await;
                 self.note_silence(&part.lane, answer)?;
                 failpoint::reach(failpoint::REJECTED);
                 continue;
@@ -304,7 +350,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
                     continue;
                 }
                 let block = Block::Cut(&rows, &half.path, round);
-                match self.append(declared, part, block).await {
+                match self.append(declared, part, table, block).await {
                     Err(refusal) if calls_for_cuts(&refusal, split) => {
                         refused.push((half, Some(refusal)));
                     }
@@ -314,6 +360,15 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         }
         Ok(())
     }
+}
+
+/// What is done of a Range already.
+#[derive(Debug, Default)]
+struct Progress {
+    /// These tables have all of their rows.
+    complete: BTreeSet<String>,
+    /// These views on them may lack or repeat some.
+    unsure: Vec<String>,
 }
 
 /// Whether nothing may be sent under a declaration any more.

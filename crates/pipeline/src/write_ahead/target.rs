@@ -23,15 +23,35 @@ pub struct Declared<'a> {
 
 /// A body that knows what it is going to write.
 pub trait Planned: Send + Sync + 'static {
-    /// What the Range writes.
+    /// What the Range writes. Its tables are those that rows are appended to.
     fn plan(&self) -> &Plan;
+
+    /// How many events the Range holds: fewer than numbers where those have holes.
+    fn events(&self) -> u64 {
+        self.plan().rows.values().copied().max().unwrap_or(0)
+    }
+
+    /// How many of them are dead letters from the start.
+    fn rejected(&self) -> u64 {
+        0
+    }
+
+    /// What was said of the first of those.
+    fn rejection(&self) -> Option<String> {
+        None
+    }
+
+    /// When the newest of them happened.
+    fn newest(&self) -> Millis {
+        self.plan().ts_max
+    }
 }
 
-/// A block of a Range. Its token T names the Range; what a recovery sends in its rounds goes under
-/// T in round 0, under `T~n` in round n.
+/// A block of a Range in one table. Its token T names the Range and the table; what a recovery sends
+/// in its rounds goes under T in round 0, under `T~n` in round n.
 #[derive(Debug, Clone, Copy)]
 pub enum Block<'a> {
-    /// The Range as a whole, under T.
+    /// The table's rows of the Range as a whole, under T.
     Whole,
     /// What a read-back found missing.
     Missing(&'a BTreeSet<Seq>, Round),
@@ -42,14 +62,14 @@ pub enum Block<'a> {
 /// The number of a try within a recovery, from 0 on.
 pub type Round = u32;
 
-/// What a read-back saw.
+/// What a read-back of one table saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadBack {
-    /// The events that have neither row nor dead letter.
+    /// The events that have neither their row nor a dead letter in its place.
     pub missing: BTreeSet<Seq>,
-    /// The events that have a dead letter.
+    /// The events that have a dead letter in the place of their row.
     pub dead: BTreeSet<Seq>,
-    /// At the numbers of the Range there are rows of other events.
+    /// At the numbers of the Range there are rows of other events, in whatever table.
     pub of_others: bool,
     /// The views on the table. One that failed the first time is filled by the whole block.
     pub views: Vec<String>,
@@ -58,6 +78,8 @@ pub struct ReadBack {
 }
 
 /// Where rows go that carry their identity.
+///
+/// `table` is one of those of the body's plan. Each has tokens of its own and is read back by itself.
 pub trait Target: Send + Sync {
     /// The rows of one part.
     type Body: Planned;
@@ -71,32 +93,36 @@ pub trait Target: Send + Sync {
         body: &Self::Body,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Appends rows that must come once.
+    /// Appends rows that must come once to one table.
     fn append(
         &self,
         declared: Declared<'_>,
         body: &Self::Body,
+        table: &str,
         block: Block<'_>,
     ) -> impl Future<Output = Result<()>> + Send;
 
     /// Waits until no write of the Range runs on the server any more.
     fn quiesce(&self, declared: Declared<'_>) -> impl Future<Output = Result<()>> + Send;
 
-    /// Puts one event into the dead letters, under a token of its own.
+    /// Puts one event, of which one table refused the row, into the dead letters, under a token of
+    /// its own.
     fn reject(
         &self,
         declared: Declared<'_>,
         body: &Self::Body,
+        table: &str,
         seq: Seq,
         refusal: &Error,
         round: Round,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Reads back what of the Range is there.
+    /// Reads back what of the Range is in one table.
     fn read_back(
         &self,
         declared: Declared<'_>,
         body: &Self::Body,
+        table: &str,
     ) -> impl Future<Output = Result<ReadBack>> + Send;
 
     /// Whether the lane has rows of events behind this part.

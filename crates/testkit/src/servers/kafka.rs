@@ -4,13 +4,11 @@
 //! open transactions of the dead end within seconds. Without a log of its own disk it loses nothing
 //! when it is killed, since the kernel keeps what was written.
 
-mod certificates;
 mod java;
 mod properties;
-mod shared;
+mod secured;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -21,10 +19,12 @@ use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
 use super::child::Child;
+use super::lasting::remove_in_the_end;
 use super::resident::Resident;
 use super::{Needed, folder};
 use java::Java;
 use properties::Ports;
+pub use secured::Secured;
 
 /// How long a healthy broker may take to start, on the slowest machine.
 const START_DEADLINE: Duration = Duration::from_secs(90);
@@ -43,30 +43,6 @@ pub struct Options {
     pub authorized: bool,
     /// Lines of `server.properties`; they win over what the rig says.
     pub properties: Vec<(&'static str, String)>,
-}
-
-/// Where a client must sign in, and what it needs for that.
-///
-/// Who signs in by password or certificate is [`Kafka::USER`] with [`Kafka::PASSWORD`]. Rights of
-/// the certificate belong to `User:CN=tailwater`.
-#[derive(Debug)]
-pub struct Secured {
-    /// `SASL_SSL` with SCRAM-SHA-512, SCRAM-SHA-256 and PLAIN.
-    pub password: String,
-    /// `SSL`; the client must show its certificate.
-    pub certificate: String,
-    /// `SASL_PLAINTEXT` with OAUTHBEARER; any unsigned token will do.
-    pub token: String,
-    /// Who has signed the broker's certificate, as PEM.
-    pub ca: PathBuf,
-    /// The client's certificate, as PEM.
-    pub client_certificate: PathBuf,
-    /// Its key, as PEM.
-    pub client_key: PathBuf,
-    /// A certificate of the same name that somebody else has signed.
-    pub stranger_certificate: PathBuf,
-    /// Its key.
-    pub stranger_key: PathBuf,
 }
 
 /// A broker on free loopback ports.
@@ -101,7 +77,9 @@ impl Kafka {
     ///
     /// As [`Kafka::start`].
     pub async fn shared() -> anyhow::Result<Option<&'static Self>> {
-        shared::broker().await
+        static SHARED: OnceCell<Option<Kafka>> = OnceCell::const_new();
+        let start = || Self::start_for_all(Options::default());
+        Ok(SHARED.get_or_try_init(start).await?.as_ref())
     }
 
     /// The broker with [`Options::secured`] and [`Options::authorized`] that all tests of this process
@@ -111,7 +89,24 @@ impl Kafka {
     ///
     /// As [`Kafka::start`].
     pub async fn shared_secured() -> anyhow::Result<Option<&'static Self>> {
-        shared::secured().await
+        static SHARED: OnceCell<Option<Kafka>> = OnceCell::const_new();
+        let properties = vec![
+            ("connections.max.reauth.ms", "3600000".to_owned()),
+            // Who is refused need not wait for the answer.
+            ("connection.failed.authentication.delay.ms", "0".to_owned()),
+        ];
+        let options = Options { secured: true, authorized: true, properties };
+        let start = || Self::start_for_all(options.clone());
+        Ok(SHARED.get_or_try_init(start).await?.as_ref())
+    }
+
+    /// One that ends with this process, and whose folder goes then.
+    async fn start_for_all(options: Options) -> anyhow::Result<Option<Self>> {
+        let kafka = Self::start_with(&options).await?;
+        if let Some(kafka) = &kafka {
+            remove_in_the_end(kafka.home.path())?;
+        }
+        Ok(kafka)
     }
 
     /// As [`Kafka::start`], with more than that.
@@ -153,7 +148,7 @@ impl Kafka {
         let home = tempfile::Builder::new().prefix("tailwater-kafka-").tempdir()?;
         let ports = Ports::free(options.secured)?;
         let secured = match ports.secured {
-            Some(ports) => Some(certificates::make(home.path(), ports)?),
+            Some(ports) => Some(secured::make(home.path(), ports)?),
             None => None,
         };
         let text = properties::server(home.path(), &ports, options);

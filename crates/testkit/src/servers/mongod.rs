@@ -8,8 +8,10 @@ use mongodb::bson::{Document, doc};
 use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
 use rustix::process::Signal;
+use tokio::sync::OnceCell;
 
 use super::child::Child;
+use super::lasting::remove_in_the_end;
 use super::{Needed, folder, free_port};
 
 /// How long a healthy server may take to start or to elect itself, on the slowest machine.
@@ -44,6 +46,23 @@ impl Mongod {
     /// When the server is missing under `CI`, or does not come up.
     pub async fn start() -> anyhow::Result<Option<Self>> {
         Self::launch(Some(OPLOG), 1).await
+    }
+
+    /// The replica set of one that all tests of this process share, each with databases of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mongod::start`].
+    pub async fn shared() -> anyhow::Result<Option<&'static Self>> {
+        static SHARED: OnceCell<Option<Mongod>> = OnceCell::const_new();
+        let start = async || {
+            let mongod = Self::start().await?;
+            if let Some(mongod) = &mongod {
+                remove_in_the_end(mongod.home.path())?;
+            }
+            anyhow::Ok(mongod)
+        };
+        Ok(SHARED.get_or_try_init(start).await?.as_ref())
     }
 
     /// Starts a replica set of one whose oplog holds a megabyte and forgets what is older at once.

@@ -18,6 +18,8 @@ pub(super) struct Read {
     pub(super) simplified: Option<Place>,
 }
 
+pub(super) const TOMBSTONES: &str = "publish.full.document.only.tombstone.on.delete";
+
 const FORMATTERS: [(&str, Formatter); 3] = [
     ("DefaultJson", Formatter::Default),
     ("ExtendedJson", Formatter::Extended),
@@ -90,8 +92,7 @@ pub(super) fn read(section: Option<Section<'_>>, reader: &Reader<'_>) -> Read {
             messages.full_document_only = at.value;
             full_document_only = at.value.then_some(at.place);
         }
-        let tombstones = "publish.full.document.only.tombstone.on.delete";
-        if let Some(at) = flag(&mut section, tombstones, reader) {
+        if let Some(at) = flag(&mut section, TOMBSTONES, reader) {
             messages.tombstones = at.value;
         }
         if let Some(at) = flag(&mut section, "change.stream.document.key.as.key", reader) {
@@ -165,9 +166,10 @@ fn plain(name: &str, node: &Node, reader: &Reader<'_>) -> Option<String> {
 fn read_map(section: &mut Section<'_>, reader: &Reader<'_>) -> Vec<(String, String)> {
     const NAME: &str = "topic.namespace.map";
     let Some((_, node)) = section.given(NAME) else { return Vec::new() };
-    let complain = |what: String| {
-        let mend = "write `{ db.coll: topic }`, `{ /regex/: topic }` or `{ '*': topic }`";
-        reader.complain(&node.place, what, mend);
+    let outer = &node.place;
+    let complain = |place: &Place, what: String| {
+        let mend = "write `{ db.coll: topic }`, `{ /regex: topic }` or `{ '*': topic }`";
+        reader.complain(place, what, mend);
     };
     let parsed = match &node.value {
         Value::Text(text) if text.is_empty() => return Vec::new(),
@@ -176,21 +178,23 @@ fn read_map(section: &mut Section<'_>, reader: &Reader<'_>) -> Vec<(String, Stri
         _ => None,
     };
     let Node { value: Value::Section(entries), .. } = parsed.as_ref().unwrap_or(node) else {
-        complain(format!("`{NAME}` is no section of namespaces and topics"));
+        complain(outer, format!("`{NAME}` is no section of namespaces and topics"));
         return Vec::new();
     };
     let mut map: Vec<(String, String)> = Vec::new();
     for (key, node) in entries {
+        // What stands in a text has no place of its own.
+        let place = if parsed.is_some() { outer } else { &node.place };
         let Value::Text(template) = &node.value else {
-            complain(format!("`{NAME}` gives `{}` no text for a topic", key.name));
+            complain(place, format!("`{NAME}` gives `{}` no text for a topic", key.name));
             continue;
         };
         let pair = (key.name.clone(), template.clone());
         let alone = TopicSettings { namespace_map: vec![pair.clone()], ..TopicSettings::default() };
         if let Err(why) = TopicNaming::of_connector(&alone) {
-            complain(why);
+            complain(place, why);
         } else if let Some(c) = template.chars().find(|c| !is_legal(*c) && !"{}".contains(*c)) {
-            complain(format!("no topic may have `{c}` in its name"));
+            complain(place, format!("no topic may have `{c}` in its name"));
         } else {
             map.push(pair);
         }

@@ -1,6 +1,5 @@
 //! Read: the keys of the section, and what they say together.
 
-use super::topics::Around as AroundTopics;
 use super::{Compat, Kafka, Publish, connector, properties, security, servers, topics};
 use crate::config::section::{At, Reader, Section};
 use crate::config::tree::Place;
@@ -17,6 +16,8 @@ pub(in crate::config) struct Around<'a> {
     pub(in crate::config) writes: bool,
     /// Whether topics of collections are read.
     pub(in crate::config) reads: bool,
+    /// Where it is said that updates have no documents.
+    pub(in crate::config) no_documents: Option<&'a Place>,
 }
 
 /// What values in topics cannot tell, and where that is said.
@@ -36,69 +37,17 @@ pub(in crate::config) fn read(
     let at_kafka = section.place.clone();
     let (bootstrap_servers, servers) = servers::read(&mut section, reader);
     let security = security::read(&mut section, &servers, reader);
-    let formats = Format::ALL.map(|format| (format.name(), format));
-    let format = section.choice("format", &formats);
-    let publish = section.choice(
-        "publish",
-        &[("change_event", Publish::ChangeEvent), ("full_document", Publish::FullDocument)],
-    );
-    let tombstones = section.flag("tombstones");
-    let compat = section.choice("compat", &[("none", false), ("mongo-kafka", true)]);
-    let like_connector = compat.as_ref().is_some_and(|at| at.value);
-    let unasked = section.given("connector").filter(|_| !like_connector);
-    let settings = section.section("connector");
-    let connector = like_connector.then(|| connector::read(settings, reader));
-    let mut lies = Lies::default();
-    let mut lie = |place: &Place, value| {
-        lies.current.push(At { place: place.clone(), value });
-    };
-    if like_connector {
-        let ours = [
-            format.as_ref().map(|at| (&at.place, "format", "`output.format.value`")),
-            publish.as_ref().map(|at| (&at.place, "publish", "`publish.full.document.only`")),
-            tombstones.as_ref().map(|at| {
-                (&at.place, "tombstones", "`publish.full.document.only.tombstone.on.delete`")
-            }),
-        ];
-        for (place, name, theirs) in ours.into_iter().flatten() {
-            let what = format!("`compat: mongo-kafka` has its own word for `{name}`");
-            reader.complain(place, what, format!("write {theirs} in `connector`"));
-        }
-    } else if let Some((key, node)) = unasked {
-        reader.hide(node);
-        let what = "`connector` is for `compat: mongo-kafka`";
-        reader.complain(&key.place, what, "add that, or remove it");
-    }
-    let simplified = match &format {
-        Some(At { place, value: Format::JsonSimplified }) => Some(place),
-        _ => None,
-    };
-    if let Some(place) = simplified {
-        lie(place, "`format: json_simplified` loses types");
-    }
-    if let Some(place) = connector.as_ref().and_then(|read| read.simplified.as_ref()) {
-        lie(place, "`SimplifiedJson` loses types");
-    }
-    let documents = match (&publish, &connector) {
-        (_, Some(read)) => read.full_document_only.clone(),
-        (Some(At { place, value: Publish::FullDocument }), None) => Some(place.clone()),
-        _ => None,
-    };
-    if let (Some(place), true) = (documents, around.writes) {
-        // Others' are taken for what they are.
-        lie(&place, "documents alone say nothing of drops and renames");
-        lies.raw_cdc = Some(At { place, value: "documents alone are no change events" });
-    }
-    let naming = connector.as_ref().zip(compat.as_ref());
-    let naming =
-        naming.map(|(read, at)| At { place: at.place.clone(), value: read.naming.clone() });
-    let around = AroundTopics {
+    let ours = read_ours(&mut section);
+    let connector = read_connector(&mut section, &ours, reader);
+    let lies = lies(&ours, connector.as_ref(), around, reader);
+    let around = topics::Around {
         pipeline: around.pipeline,
         scopes: around.scopes,
-        connector: naming,
+        connector: connector.as_ref().map(|read| read.naming.clone()),
+        reads: around.reads,
         must_name_what_to_read: around.reads && !around.writes,
     };
-    let topics = topics::read(section.section("topics"), &at_kafka, around, reader);
+    let topics = topics::read(section.section("topics"), &at_kafka, &around, reader);
     let properties = properties::read(section.section("properties"), reader);
     section.end();
     let kafka = security.map(|security| Kafka {
@@ -106,12 +55,101 @@ pub(in crate::config) fn read(
         security_protocol: security.protocol,
         sasl: security.sasl,
         tls: security.tls,
-        format: format.map(|at| at.value).unwrap_or_default(),
-        publish: publish.map(|at| at.value).unwrap_or_default(),
-        tombstones: tombstones.is_some_and(|at| at.value),
+        format: ours.format.map(|at| at.value).unwrap_or_default(),
+        publish: ours.publish.map(|at| at.value).unwrap_or_default(),
+        tombstones: ours.tombstones.is_some_and(|at| at.value),
         compat: connector.map_or(Compat::None, |read| read.compat),
         topics,
         properties,
     });
     (kafka, lies)
+}
+
+/// What messages are like, where they are not like the connector's.
+struct Ours {
+    format: Option<At<Format>>,
+    publish: Option<At<Publish>>,
+    tombstones: Option<At<bool>>,
+}
+
+fn read_ours(section: &mut Section<'_>) -> Ours {
+    let formats = Format::ALL.map(|format| (format.name(), format));
+    let kinds = [("change_event", Publish::ChangeEvent), ("full_document", Publish::FullDocument)];
+    Ours {
+        format: section.choice("format", &formats),
+        publish: section.choice("publish", &kinds),
+        tombstones: section.flag("tombstones"),
+    }
+}
+
+/// What messages are like, where they are like the connector's.
+fn read_connector(
+    section: &mut Section<'_>,
+    ours: &Ours,
+    reader: &Reader<'_>,
+) -> Option<connector::Read> {
+    let compat = section.choice("compat", &[("none", false), ("mongo-kafka", true)]);
+    let unclear = compat.is_none() && !section.is_absent("compat");
+    let settings = section.given("connector");
+    if !compat.is_some_and(|at| at.value) {
+        if let Some((key, node)) = settings {
+            reader.hide(node);
+            if !unclear {
+                let what = "`connector` is for `compat: mongo-kafka`";
+                reader.complain(&key.place, what, "add that, or remove it");
+            }
+        }
+        return None;
+    }
+    let Ours { format, publish, tombstones } = ours;
+    let places = [
+        (format.as_ref().map(|at| &at.place), "format", "output.format.value"),
+        (publish.as_ref().map(|at| &at.place), "publish", "publish.full.document.only"),
+        (tombstones.as_ref().map(|at| &at.place), "tombstones", connector::TOMBSTONES),
+    ];
+    for (place, name, theirs) in places {
+        if let Some(place) = place {
+            let what = format!("`compat: mongo-kafka` has its own word for `{name}`");
+            reader.complain(place, what, format!("write `{theirs}` in `connector`"));
+        }
+    }
+    Some(connector::read(section.section("connector"), reader))
+}
+
+fn lies(
+    ours: &Ours,
+    connector: Option<&connector::Read>,
+    around: &Around<'_>,
+    reader: &Reader<'_>,
+) -> Lies {
+    let mut lies = Lies::default();
+    let mut lie = |place: &Place, value| {
+        lies.current.push(At { place: place.clone(), value });
+    };
+    let documents = match (connector, &ours.publish) {
+        (Some(read), _) => read.full_document_only.as_ref(),
+        (None, Some(At { place, value: Publish::FullDocument })) => Some(place),
+        _ => None,
+    };
+    match (connector, &ours.format) {
+        (Some(connector::Read { simplified: Some(place), .. }), _) => {
+            lie(place, "`SimplifiedJson` loses types");
+        }
+        (None, Some(At { place, value: Format::JsonSimplified })) => {
+            lie(place, "`format: json_simplified` loses types");
+        }
+        _ => {}
+    }
+    if let (Some(_), Some(place)) = (documents, around.no_documents) {
+        let what =
+            "`full_document: default` has no documents of updates, and only documents go out";
+        reader.complain(place, what, "leave it out");
+    }
+    // Documents of others are taken for what they are: the whole state.
+    if let Some(place) = documents.filter(|_| around.writes) {
+        lie(place, "documents alone say nothing of drops and renames");
+        let value = "documents alone are no change events";
+        lies.raw_cdc = Some(At { place: place.clone(), value });
+    }
+    lies
 }

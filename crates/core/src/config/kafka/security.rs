@@ -142,13 +142,13 @@ fn read_sasl(
     let token_file = section.text("token_file");
     let unsecured = section.text("unsecured");
     let region = section.text("region");
-    for name in OIDC {
-        if let Some((key, node)) = section.given(name) {
-            reader.hide(node);
-            let what = "OpenID Connect needs a librdkafka with curl, and this one has none";
-            let mend = "let another program fetch the token, and name its file: `token_file`";
-            reader.complain(&key.place, what, mend);
-        }
+    let oidc = OIDC.map(|name| section.given(name));
+    oidc.iter().flatten().for_each(|(_, node)| reader.hide(node));
+    let oidc = oidc.into_iter().flatten().next();
+    if let Some((key, _)) = oidc {
+        let what = "OpenID Connect needs a librdkafka with curl, and this one has none";
+        let mend = "let another program fetch the token, and name its file: `token_file`";
+        reader.complain(&key.place, what, mend);
     }
     let Some(At { value: mechanism, .. }) = mechanism else {
         if section.is_absent("mechanism") {
@@ -175,7 +175,7 @@ fn read_sasl(
             region.map(|region| Sasl::AwsMskIam { region })
         }
         Mechanism::OAuthBearer => {
-            if given != 1 {
+            if given > 1 || (given == 0 && oidc.is_none()) {
                 let what = "OAUTHBEARER takes one of `token`, `token_file` and `unsecured`";
                 reader.complain(&at_sasl, what, "write one of them");
             }

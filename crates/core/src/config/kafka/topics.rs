@@ -17,86 +17,115 @@ pub(super) struct Around<'a> {
     pub(super) pipeline: &'a str,
     /// What is watched, where anything is and that is sound.
     pub(super) scopes: Option<&'a [Scope]>,
-    /// The naming of the connector, and where it is asked for.
-    pub(super) connector: Option<At<TopicNaming>>,
-    /// Topics are read, and nothing is watched that would name them.
+    /// The naming of the connector, where that is asked for.
+    pub(super) connector: Option<TopicNaming>,
+    /// Whether topics of collections are read.
+    pub(super) reads: bool,
+    /// They are read, and nothing is watched that would name them.
     pub(super) must_name_what_to_read: bool,
 }
 
-/// A year of hundred.
+/// A hundred years.
 const LONGEST_RETENTION_HOURS: u64 = 876_000;
 const MOST_PARTITIONS: u64 = 100_000;
+const MOST_REPLICAS: u64 = 100;
 /// librdkafka's bound for one message.
 const LARGEST_MESSAGE: u64 = 1_000_000_000;
 
-type Named = (&'static str, Place, Arc<str>);
+/// Where names stand, or would.
+struct Places {
+    raw: Place,
+    read: Place,
+    /// In the order of [`own`].
+    own: [Place; 3],
+}
+
+/// The topics that are not of collections.
+fn own(topics: &mut Topics) -> [(&'static str, &mut Arc<str>); 3] {
+    [
+        ("normalized", &mut topics.normalized),
+        ("dead_letter", &mut topics.dead_letter),
+        ("checkpoints", &mut topics.checkpoints),
+    ]
+}
 
 pub(super) fn read(
     section: Option<Section<'_>>,
     at_kafka: &Place,
-    around: Around<'_>,
+    around: &Around<'_>,
     reader: &Reader<'_>,
 ) -> Topics {
-    let checkpoints = format!("{}.checkpoints", around.pipeline);
     let mut topics = Topics {
-        raw: TopicNaming::default(),
+        raw: around.connector.clone().unwrap_or_default(),
         read: None,
         normalized: DEFAULT_NORMALIZED.into(),
         dead_letter: DEFAULT_DEAD_LETTER.into(),
-        checkpoints: checkpoints.into(),
+        checkpoints: format!("{}.checkpoints", around.pipeline).into(),
         partitions: DEFAULT_PARTITIONS,
         replication_factor: DEFAULT_REPLICATION_FACTOR,
         retention: DEFAULT_RETENTION,
         max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
     };
     let at = section.as_ref().map_or(at_kafka, |section| &section.place).clone();
-    let mut own = [&topics.normalized, &topics.dead_letter, &topics.checkpoints]
-        .map(|name| (at.clone(), Arc::clone(name)));
-    if let Some(mut section) = section {
-        topics.raw = read_naming(&mut section, &around, reader);
-        topics.read = read_subscription(&mut section, reader);
-        for (name, (place, topic)) in OWN.into_iter().zip(&mut own) {
-            if let Some(given) = section.text(name) {
-                if let Some(name) = checked(&given, reader) {
-                    *topic = name;
-                }
-                *place = given.place;
-            }
+    let own = [at.clone(), at.clone(), at.clone()];
+    let mut places = Places { raw: at.clone(), read: at, own };
+    match section {
+        Some(section) => read_section(section, &mut topics, &mut places, around, reader),
+        None if around.must_name_what_to_read => {
+            let what = "neither `mongodb` nor `topics` names topics to read";
+            let mend = "add `topics: { read: [events.mongo.ingest.files] }`";
+            reader.complain(at_kafka, what, mend);
         }
-        if let Some(at) = section.number("partitions", 1..=MOST_PARTITIONS) {
-            topics.partitions = u32::try_from(at.value).unwrap_or(u32::MAX);
-        }
-        if let Some(at) = section.number("replication_factor", 1..=u64::from(i16::MAX as u16)) {
-            topics.replication_factor = u16::try_from(at.value).unwrap_or(u16::MAX);
-        }
-        if let Some(at) = section.number("retention_hours", 1..=LONGEST_RETENTION_HOURS) {
-            topics.retention = Duration::from_secs(at.value * 3600);
-        }
-        if let Some(at) = section.number("max_message_bytes", 1024..=LARGEST_MESSAGE) {
-            topics.max_message_bytes = u32::try_from(at.value).unwrap_or(u32::MAX);
-        }
-        if around.must_name_what_to_read && section.is_absent("read") {
-            section.lacks("read", "read: [events.mongo.ingest.files]");
-        }
-        section.end();
-    } else if let Some(At { value, .. }) = &around.connector {
-        topics.raw = value.clone();
+        None => {}
     }
-    if around.must_name_what_to_read && at == *at_kafka {
-        let what = "neither `mongodb` nor `topics` names topics to read";
-        reader.complain(&at, what, "add `topics: { read: [events.mongo.ingest.files] }`");
+    check_own(&mut topics, &places, reader);
+    if let Some(scopes) = around.scopes {
+        check_alike(&topics.raw, scopes, &places.raw, reader);
     }
-    let named = own.clone().into_iter().zip(OWN).map(|((place, topic), name)| (name, place, topic));
-    let named: Vec<Named> = named.collect();
-    check_alike(&named, &topics.raw, around.scopes, reader);
-    let of_scopes = around.scopes.map(|scopes| topics.raw.subscription(scopes));
-    check_apart(&named, topics.read.as_deref().or(of_scopes.as_deref()), reader);
-    let [normalized, dead_letter, checkpoints] = own.map(|(_, topic)| topic);
-    Topics { normalized, dead_letter, checkpoints, ..topics }
+    check_apart(&mut topics, &places, around, reader);
+    topics
 }
 
-/// The topics that are not of collections.
-const OWN: [&str; 3] = ["normalized", "dead_letter", "checkpoints"];
+fn read_section(
+    mut section: Section<'_>,
+    topics: &mut Topics,
+    places: &mut Places,
+    around: &Around<'_>,
+    reader: &Reader<'_>,
+) {
+    if let Some((_, node)) = section.given("raw") {
+        places.raw = node.place.clone();
+    }
+    read_naming(&mut section, &mut topics.raw, &places.raw, around, reader);
+    if let Some(At { place, value }) = read_subscription(&mut section, reader) {
+        places.read = place;
+        topics.read = Some(value);
+    }
+    for ((name, topic), place) in own(topics).into_iter().zip(&mut places.own) {
+        if let Some(at) = section.text(name) {
+            if let Some(name) = checked(&at, reader) {
+                *topic = name;
+            }
+            *place = at.place;
+        }
+    }
+    if let Some(at) = section.number("partitions", 1..=MOST_PARTITIONS) {
+        topics.partitions = u32::try_from(at.value).unwrap_or(u32::MAX);
+    }
+    if let Some(at) = section.number("replication_factor", 1..=MOST_REPLICAS) {
+        topics.replication_factor = u16::try_from(at.value).unwrap_or(u16::MAX);
+    }
+    if let Some(at) = section.number("retention_hours", 1..=LONGEST_RETENTION_HOURS) {
+        topics.retention = Duration::from_secs(at.value * 3600);
+    }
+    if let Some(at) = section.number("max_message_bytes", 1024..=LARGEST_MESSAGE) {
+        topics.max_message_bytes = u32::try_from(at.value).unwrap_or(u32::MAX);
+    }
+    if around.must_name_what_to_read && section.is_absent("read") {
+        section.lacks("read", "read: [events.mongo.ingest.files]");
+    }
+    section.end();
+}
 
 /// The name of a topic, if it is one.
 fn checked(at: &At<String>, reader: &Reader<'_>) -> Option<Arc<str>> {
@@ -109,8 +138,14 @@ fn checked(at: &At<String>, reader: &Reader<'_>) -> Option<Arc<str>> {
     }
 }
 
-fn read_naming(section: &mut Section<'_>, around: &Around<'_>, reader: &Reader<'_>) -> TopicNaming {
-    if let Some(At { value, .. }) = &around.connector {
+fn read_naming(
+    section: &mut Section<'_>,
+    naming: &mut TopicNaming,
+    at: &Place,
+    around: &Around<'_>,
+    reader: &Reader<'_>,
+) {
+    if around.connector.is_some() {
         for name in ["raw", "map"] {
             if let Some((key, node)) = section.given(name) {
                 reader.hide(node);
@@ -119,23 +154,18 @@ fn read_naming(section: &mut Section<'_>, around: &Around<'_>, reader: &Reader<'
                 reader.complain(&key.place, what, mend);
             }
         }
-        return value.clone();
+        return;
     }
-    let raw = section.text("raw");
-    let at = raw.as_ref().map_or(&section.place, |at| &at.place).clone();
-    let template = raw.map_or_else(|| DEFAULT_RAW.to_owned(), |at| at.value);
+    let template = section.text("raw").map_or_else(|| DEFAULT_RAW.to_owned(), |at| at.value);
     let map = read_map(section, reader);
     match TopicNaming::of_template(&template) {
-        Ok(naming) => {
+        Ok(sound) => {
             if let Some(scopes) = around.scopes {
-                check_template(&template, scopes, &map, &at, reader);
+                check_template(&template, scopes, &map, at, reader);
             }
-            naming.with_map(map)
+            *naming = sound.with_map(map);
         }
-        Err(why) => {
-            reader.complain(&at, why, format!("write for example \"{DEFAULT_RAW}\""));
-            TopicNaming::default()
-        }
+        Err(why) => reader.complain(at, why, format!("write for example \"{DEFAULT_RAW}\"")),
     }
 }
 
@@ -200,7 +230,7 @@ fn check_template(template: &str, scopes: &[Scope], map: &Map, place: &Place, re
     }
 }
 
-fn read_subscription(section: &mut Section<'_>, reader: &Reader<'_>) -> Option<Vec<String>> {
+fn read_subscription(section: &mut Section<'_>, reader: &Reader<'_>) -> Option<At<Vec<String>>> {
     let texts = section.texts("read")?;
     let mut all = Vec::new();
     for at in texts.value {
@@ -215,30 +245,33 @@ fn read_subscription(section: &mut Section<'_>, reader: &Reader<'_>) -> Option<V
         }
         all.push(at.value);
     }
-    Some(all)
+    Some(At { place: texts.place, value: all })
 }
 
 /// Kafka keeps no two topics that differ in `.` and `_` alone.
-fn check_alike(own: &[Named], raw: &TopicNaming, scopes: Option<&[Scope]>, reader: &Reader<'_>) {
-    let alike = |one: &str, other: &str| one.replace('.', "_") == other.replace('.', "_");
-    for (at, (name, place, topic)) in own.iter().enumerate() {
-        for (other, _, same) in &own[..at] {
-            if alike(topic, same) {
-                let what = format!("`{other}` and `{name}` would share the topic `{topic}`");
-                reader.complain(place, what, "choose another name for one of them");
-            }
+fn are_alike(one: &str, other: &str) -> bool {
+    one.replace('.', "_") == other.replace('.', "_")
+}
+
+fn check_own(topics: &mut Topics, places: &Places, reader: &Reader<'_>) {
+    let own = own(topics);
+    for (at, (name, topic)) in own.iter().enumerate() {
+        for (other, _) in own[..at].iter().filter(|(_, same)| are_alike(topic, same)) {
+            let what = format!("`{other}` and `{name}` would share the topic `{topic}`");
+            reader.complain(&places.own[at], what, "choose another name for one of them");
         }
     }
+}
+
+fn check_alike(raw: &TopicNaming, scopes: &[Scope], place: &Place, reader: &Reader<'_>) {
     let mut seen: Vec<(String, Arc<str>)> = Vec::new();
-    for scope in scopes.into_iter().flatten() {
+    for scope in scopes {
         let Scope::Collection { db, coll } = scope else { continue };
         let Some(topic) = raw.topic(db, coll) else { continue };
-        let same = |(_, other): &&(String, Arc<str>)| *other != topic && alike(other, &topic);
-        if let (Some((namespace, other)), Some((_, place, _))) =
-            (seen.iter().find(same), own.first())
-        {
+        let mut others = seen.iter().filter(|(_, other)| *other != topic);
+        if let Some((namespace, other)) = others.find(|(_, other)| are_alike(other, &topic)) {
             let what = format!(
-                "Kafka cannot have the topic `{topic}` of `{db}.{coll}` beside `{other}` of `{namespace}`"
+                "Kafka cannot have `{topic}`, of `{db}.{coll}`, beside `{other}`, of `{namespace}`"
             );
             reader.complain(place, what, "give one of them another name by `map`");
         }
@@ -246,12 +279,21 @@ fn check_alike(own: &[Named], raw: &TopicNaming, scopes: Option<&[Scope]>, reade
     }
 }
 
-/// What is not of collections must not be read as if it were.
-fn check_apart(own: &[Named], subscription: Option<&[String]>, reader: &Reader<'_>) {
-    for (name, place, topic) in own {
-        if subscription.is_some_and(|subscription| is_subscribed(subscription, topic)) {
+/// What is not of collections must be neither read nor written as if it were.
+fn check_apart(topics: &mut Topics, places: &Places, around: &Around<'_>, reader: &Reader<'_>) {
+    let written = around.scopes.map(|scopes| topics.raw.subscription(scopes)).unwrap_or_default();
+    let read = topics.read.clone().unwrap_or_default();
+    for (name, topic) in own(topics) {
+        if is_subscribed(&read, topic) {
+            let what = format!("`read` takes in `{topic}`, which is no topic of collections");
+            let mend = format!("let it take in less, or give `{name}` another name");
+            reader.complain(&places.read, what, mend);
+        }
+        let may_be_read = around.reads && read.is_empty() && is_subscribed(&written, topic);
+        if may_be_read || written.iter().any(|entry| **entry == **topic) {
             let what = format!("a topic of collections may be called `{topic}` too");
-            reader.complain(place, what, format!("choose another name for `{name}`, or for them"));
+            let mend = format!("begin their names with a word, or give `{name}` another name");
+            reader.complain(&places.raw, what, mend);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A broker that is killed, and one where clients must sign in.
 
+use super::secured::text;
 use super::*;
 use crate::kafka::{Cluster, Message};
 
@@ -22,31 +23,19 @@ async fn a_killed_broker_comes_back_with_its_data() {
     assert_eq!(values, [Some(&b"1"[..]), Some(&b"2"[..])]);
 }
 
-/// The properties of a client that must sign in.
-fn client(address: &str, properties: &[(&str, &str)]) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", address);
-    for (name, value) in properties {
-        config.set(*name, *value);
-    }
-    config
-}
-
-/// What the client is told when it asks the broker anything: all of its errors when it is refused.
+/// Asks the broker anything; what the client is told when it is refused.
 async fn ask(config: ClientConfig) -> Result<(), String> {
     let (told, telling) = std::sync::mpsc::channel();
-    let context = Told(std::sync::Mutex::new(told));
     let ask = move || {
-        let consumer: BaseConsumer<Told> = config.create_with_context(context).unwrap();
+        let consumer: BaseConsumer<Told> = config.create_with_context(Told(told)).unwrap();
         let started = Instant::now();
         while started.elapsed() < START_DEADLINE {
-            if consumer.fetch_metadata(None, Duration::from_millis(300)).is_ok() {
+            if consumer.fetch_metadata(None, Duration::from_millis(100)).is_ok() {
                 return Ok(());
             }
             consumer.poll(Duration::ZERO);
-            let errors: Vec<String> = telling.try_iter().collect();
-            if !errors.is_empty() {
-                return Err(errors.join("\n"));
+            if let Ok(reason) = telling.try_recv() {
+                return Err(reason);
             }
         }
         Err("silence".into())
@@ -54,11 +43,11 @@ async fn ask(config: ClientConfig) -> Result<(), String> {
     tokio::task::spawn_blocking(ask).await.unwrap()
 }
 
-struct Told(std::sync::Mutex<std::sync::mpsc::Sender<String>>);
+struct Told(std::sync::mpsc::Sender<String>);
 
 impl rdkafka::ClientContext for Told {
     fn error(&self, _: rdkafka::error::KafkaError, reason: &str) {
-        drop(self.0.lock().unwrap().send(reason.to_owned()));
+        drop(self.0.send(reason.to_owned()));
     }
 }
 
@@ -69,62 +58,60 @@ async fn who_signs_in_is_let_in_and_nobody_else() {
     let options = Options { secured: true, ..Options::default() };
     let Some(kafka) = Kafka::start_with(&options).await.unwrap() else { return };
     let secured = kafka.secured().unwrap();
-    let ca = secured.ca.to_str().unwrap();
-
-    let password = |mechanism, password| {
-        client(
-            &secured.password,
-            &[
-                ("security.protocol", "SASL_SSL"),
-                ("ssl.ca.location", ca),
-                ("sasl.mechanism", mechanism),
-                ("sasl.username", Kafka::USER),
-                ("sasl.password", password),
-            ],
-        )
+    let password = |mechanism, password| secured.by_password(mechanism, Kafka::USER, password);
+    let nobody = {
+        let mut config = secured.by_certificate();
+        config.remove("ssl.certificate.location");
+        config.remove("ssl.key.location");
+        config
     };
-    for mechanism in ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] {
-        ask(password(mechanism, Kafka::PASSWORD)).await.unwrap();
-        let refused = ask(password(mechanism, "wrong")).await.unwrap_err();
-        assert!(refused.contains("Authentication failed"), "{mechanism}: {refused}");
-    }
+    let mut stranger = secured.by_certificate();
+    stranger.set("ssl.certificate.location", text(&secured.stranger_certificate));
+    stranger.set("ssl.key.location", text(&secured.stranger_key));
+    let mut distrustful = secured.by_certificate();
+    distrustful.set("ssl.ca.location", text(&secured.stranger_certificate));
+    let mut not_by_token = secured.by_token();
+    not_by_token.set("sasl.mechanism", "PLAIN");
+    not_by_token.set("sasl.username", Kafka::USER).set("sasl.password", Kafka::PASSWORD);
 
-    let certificate = |certificate: &std::path::Path, key: &std::path::Path| {
-        client(
-            &secured.certificate,
-            &[
-                ("security.protocol", "SSL"),
-                ("ssl.ca.location", ca),
-                ("ssl.certificate.location", certificate.to_str().unwrap()),
-                ("ssl.key.location", key.to_str().unwrap()),
-            ],
-        )
-    };
-    ask(certificate(&secured.client_certificate, &secured.client_key)).await.unwrap();
-    let stranger = certificate(&secured.stranger_certificate, &secured.stranger_key);
-    let refused = ask(stranger).await.unwrap_err();
-    assert!(refused.contains("SSL"), "{refused}");
-    let nobody =
-        client(&secured.certificate, &[("security.protocol", "SSL"), ("ssl.ca.location", ca)]);
-    let refused = ask(nobody).await.unwrap_err();
-    assert!(refused.contains("SSL"), "{refused}");
+    let cases = [
+        (password("SCRAM-SHA-512", Kafka::PASSWORD), None),
+        (password("SCRAM-SHA-512", "wrong"), Some("invalid credentials")),
+        (password("SCRAM-SHA-256", Kafka::PASSWORD), None),
+        (password("SCRAM-SHA-256", "wrong"), Some("invalid credentials")),
+        (password("PLAIN", Kafka::PASSWORD), None),
+        (password("PLAIN", "wrong"), Some("Invalid username or password")),
+        (secured.by_certificate(), None),
+        (nobody, Some("certificate")),
+        (stranger, Some("certificate")),
+        (distrustful, Some("certificate verify failed")),
+        (secured.by_token(), None),
+        (not_by_token, Some("Unsupported SASL mechanism")),
+    ];
+    let asking = cases.map(async |(config, refused)| {
+        let case = format!("{config:?}");
+        match (ask(config).await, refused) {
+            (Ok(()), None) => {}
+            (Err(told), Some(refused)) => assert!(told.contains(refused), "{case}: {told}"),
+            (answer, _) => panic!("{case}: {answer:?}"),
+        }
+    });
+    futures_util::future::join_all(asking).await;
+}
 
-    let token = |mechanism| {
-        client(
-            &secured.token,
-            &[
-                ("security.protocol", "SASL_PLAINTEXT"),
-                ("sasl.mechanism", mechanism),
-                ("enable.sasl.oauthbearer.unsecure.jwt", "true"),
-                ("sasl.oauthbearer.config", "principal=tailwater"),
-                ("sasl.username", Kafka::USER),
-                ("sasl.password", Kafka::PASSWORD),
-            ],
-        )
-    };
-    ask(token("OAUTHBEARER")).await.unwrap();
-    let refused = ask(token("PLAIN")).await.unwrap_err();
-    assert!(refused.contains("mechanism"), "{refused}");
+#[tokio::test]
+async fn a_paused_broker_answers_when_it_goes_on() {
+    let Some(mut kafka) = Kafka::start().await.unwrap() else { return };
+    let cluster = Cluster::at(&kafka.bootstrap());
+    cluster.create_topic("things", 1, &[]).await.unwrap();
+    kafka.pause().unwrap();
+    let ends = cluster.ends("things");
+    tokio::pin!(ends);
+    let early = tokio::time::timeout(Duration::from_millis(500), &mut ends).await;
+    assert!(early.is_err(), "{early:?}");
+    kafka.go_on().unwrap();
+    assert_eq!(ends.await.unwrap().len(), 1);
+    assert!(kafka.resident().unwrap().most > 50 << 20);
 }
 
 #[tokio::test]
@@ -134,16 +121,8 @@ async fn a_right_is_missing_until_it_is_given() {
     let open = Cluster::at(&kafka.bootstrap());
     open.create_topic("things", 1, &[]).await.unwrap();
     let secured = kafka.secured().unwrap();
-    let signed_in = Cluster::over(client(
-        &secured.password,
-        &[
-            ("security.protocol", "SASL_SSL"),
-            ("ssl.ca.location", secured.ca.to_str().unwrap()),
-            ("sasl.mechanism", "SCRAM-SHA-512"),
-            ("sasl.username", Kafka::USER),
-            ("sasl.password", Kafka::PASSWORD),
-        ],
-    ));
+    let signed_in =
+        Cluster::over(secured.by_password("SCRAM-SHA-512", Kafka::USER, Kafka::PASSWORD));
     let things = [Message::new("a", "1")];
     let refused = signed_in.produce("things", &things).await.unwrap_err();
     assert!(format!("{refused:#}").contains("authorization"), "{refused:#}");

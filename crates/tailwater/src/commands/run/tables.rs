@@ -1,0 +1,183 @@
+//! The ClickHouse end of a run: reached, its tables made and checked.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use secrecy::ExposeSecret as _;
+use tailwater_clickhouse::{Connection, Endpoint, Tables, Watched, schema};
+use tailwater_core::config::{Batch, ClickHouse, Config, Limits, Target};
+use tailwater_core::rows::{Layout, Namespace, RecordsFrom};
+use tailwater_core::scope::Scope;
+use tailwater_core::table::{self, DEFAULT_DEDUPLICATION_WINDOW, TableName};
+use tailwater_embedded::{EngineOptions, EngineProcess, PASSWORD_VARIABLE};
+use tailwater_mongodb::connect;
+use tailwater_mongodb::streams::BUSY_LANES;
+use tailwater_pipeline::BatchLimits;
+use tailwater_pipeline::bisect::MaxRejected;
+use tailwater_pipeline::retry;
+use tailwater_pipeline::write_ahead::DEFAULT_INSERT_DEADLINE;
+use tracing::{info, warn};
+
+/// The table of dead letters.
+const DEAD_LETTERS: &str = "tailwater_dead_letters";
+
+/// A ClickHouse that is ready to be written to.
+pub(super) struct Ready {
+    pub(super) tables: Tables,
+    pub(super) connection: Connection,
+    pub(super) batch: BatchLimits,
+    pub(super) deadline: Duration,
+    pub(super) max_rejected: MaxRejected,
+    /// The embedded engine, where that is it.
+    pub(super) engine: Option<EngineProcess>,
+}
+
+/// Reaches the ClickHouse of a config, makes the tables that are missing and checks the others, for
+/// so many lanes.
+pub(super) async fn prepare(
+    config: &Config,
+    records_from: RecordsFrom,
+    watched: Watched,
+    lanes: usize,
+) -> anyhow::Result<Ready> {
+    let clickhouse = config.require_clickhouse()?;
+    let patience = connect::DEFAULT_FIRST_CONNECTION;
+    let batch = batch_limits(clickhouse, &config.limits);
+    let deadline = clickhouse.insert_deadline.unwrap_or(DEFAULT_INSERT_DEADLINE);
+    let pace = batch.patience(lanes, BUSY_LANES);
+    let needed = blocks_within(2 * deadline, pace, lanes);
+    let window = clickhouse.deduplication_window;
+    let (endpoint, engine) = reach(&clickhouse.target, &config.state).await?;
+    let connection = Connection::new(endpoint)?;
+    let layout = Layout {
+        records: clickhouse.tables.records.clone(),
+        records_from,
+        raw_cdc: clickhouse.tables.raw_cdc.clone(),
+        dead_letters: TableName::new(DEAD_LETTERS),
+        current: clickhouse.tables.current.clone(),
+    };
+    let wanted = schema::Wanted {
+        pipeline: config.pipeline.clone(),
+        window: window.unwrap_or(DEFAULT_DEDUPLICATION_WINDOW),
+        new_window: window.unwrap_or_else(|| usual_window(needed)),
+        ttl_days: clickhouse.ttl_days,
+    };
+    let prepared = || schema::prepare(&connection, &layout, &wanted);
+    let facts = retry::patiently(patience, prepared).await?;
+    info!(url = %connection.endpoint().url, database = connection.database(), "ready");
+    if needed > facts.window {
+        let mend = table::set_window(connection.database(), &layout.records, usual_window(needed));
+        warn!(
+            lanes,
+            window = facts.window,
+            needed,
+            mend,
+            "the deduplication window may be too short at full pace: run the statement of `mend`, or \
+             watch whole databases in one stream"
+        );
+    }
+    let tables = Tables::new(connection.clone(), config.pipeline.clone(), layout, watched, facts);
+    let scopes = config.mongodb.as_ref().map(|mongodb| mongodb.scopes.as_slice());
+    for scope in scopes.unwrap_or_default().iter().filter(|_| clickhouse.tables.current.is_some()) {
+        if let Scope::Collection { db, coll } = scope {
+            let namespace = Namespace { db: db.clone(), coll: coll.clone() };
+            retry::patiently(patience, || tables.current(&namespace)).await?;
+        }
+    }
+    let max_rejected = max_rejected(clickhouse);
+    Ok(Ready { tables, connection, batch, deadline, max_rejected, engine })
+}
+
+/// The server to write to; the embedded one is started.
+async fn reach(target: &Target, state: &Path) -> anyhow::Result<(Endpoint, Option<EngineProcess>)> {
+    let (listen, password) = match target {
+        Target::Server(endpoint) => return Ok((endpoint.clone(), None)),
+        Target::Embedded { listen, password } => (*listen, password),
+    };
+    let program = std::env::current_exe().context("cannot find the program's own file")?;
+    let password = match password {
+        Some(password) => Some(password.expose_secret().to_owned()),
+        None => std::env::var(PASSWORD_VARIABLE).ok(),
+    };
+    let options = EngineOptions { program, state: state.to_owned(), listen, password };
+    let password = options.password.clone().unwrap_or_default();
+    let engine = EngineProcess::start(options).await?;
+    let mut endpoint = Endpoint::parse(&engine.url())?;
+    endpoint.password = password.into();
+    Ok((endpoint, Some(engine)))
+}
+
+/// How many blocks so many lanes can write in a time, each at most one per `pace`.
+fn blocks_within(time: Duration, pace: Duration, lanes: usize) -> u64 {
+    let each = time.as_millis().div_ceil(pace.as_millis().max(1));
+    u64::try_from(each.saturating_mul(lanes as u128)).unwrap_or(u64::MAX)
+}
+
+/// As much as may be configured: the server keeps these tokens in memory.
+const LARGEST_WINDOW: u64 = 1_000_000;
+
+/// The window of new tables where none is configured.
+fn usual_window(needed: u64) -> u64 {
+    needed.div_ceil(1000).saturating_mul(1000).clamp(DEFAULT_DEDUPLICATION_WINDOW, LARGEST_WINDOW)
+}
+
+fn max_rejected(clickhouse: &ClickHouse) -> MaxRejected {
+    let MaxRejected { percent, rows } = MaxRejected::default();
+    MaxRejected {
+        percent: clickhouse.max_rejected_percent.unwrap_or(percent),
+        rows: clickhouse.max_rejected_rows.unwrap_or(rows),
+    }
+}
+
+fn batch_limits(clickhouse: &ClickHouse, limits: &Limits) -> BatchLimits {
+    let BatchLimits { max_rows, max_bytes, max_wait } = BatchLimits::default();
+    let Batch { max_rows: rows, max_bytes: bytes, max_wait: wait } = clickhouse.batch;
+    let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    BatchLimits {
+        max_rows: rows.map_or(max_rows, number),
+        max_bytes: bytes.map_or(max_bytes.min(limits.largest_batch()), number),
+        max_wait: wait.unwrap_or(max_wait),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hundreds_of_busy_lanes_outrun_the_usual_window() {
+        let blocks = |lanes| {
+            let pace = BatchLimits::default().patience(lanes, BUSY_LANES);
+            blocks_within(2 * DEFAULT_INSERT_DEADLINE, pace, lanes)
+        };
+        assert_eq!([1, 8, 60, 300].map(blocks), [480, 3840, 7200, 36_000]);
+        assert_eq!([480, 10_001, 36_000].map(usual_window), [10_000, 11_000, 36_000]);
+    }
+
+    #[test]
+    fn what_is_configured_counts_and_the_rest_is_as_the_code_has_it() {
+        let target = Target::Embedded { listen: ([127, 0, 0, 1], 0).into(), password: None };
+        let mut clickhouse = ClickHouse::at(target);
+        let usual = BatchLimits::default();
+        let batch = batch_limits(&clickhouse, &Limits::default());
+        assert_eq!(
+            (batch.max_rows, batch.max_bytes, batch.max_wait),
+            (usual.max_rows, usual.max_bytes, usual.max_wait)
+        );
+        assert_eq!(max_rejected(&clickhouse), MaxRejected::default());
+        // A small memory makes small batches.
+        let small = Limits { memory_bytes: 64 << 20, ..Limits::default() };
+        assert_eq!(batch_limits(&clickhouse, &small).max_bytes, 16 << 20);
+
+        let wait = Some(Duration::from_millis(5));
+        clickhouse.batch = Batch { max_rows: Some(3), max_bytes: Some(4), max_wait: wait };
+        clickhouse.max_rejected_rows = Some(7);
+        let batch = batch_limits(&clickhouse, &small);
+        assert_eq!(
+            (batch.max_rows, batch.max_bytes, batch.max_wait),
+            (3, 4, Duration::from_millis(5))
+        );
+        assert_eq!(max_rejected(&clickhouse), MaxRejected { percent: 10, rows: 7 });
+    }
+}

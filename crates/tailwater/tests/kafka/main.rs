@@ -1,0 +1,26 @@
+//! What may break with a Kafka in the middle, on real servers: each test breaks one thing, lets the
+//! parts go on or end, and judges.
+//!
+//! One broker, one mongod and one ClickHouse serve all tests; each has a pipeline of its own, with
+//! its topics, groups and databases. What breaks the broker itself has another one, in turns.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod judge;
+mod lanes;
+mod part;
+mod servers;
+mod stage;
+
+use std::path::Path;
+use std::time::Duration;
+
+/// The product.
+fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_tailwater"))
+}
+
+/// How long anything may take that needs healthy servers.
+const DEADLINE: Duration = Duration::from_secs(120);
+/// Between two looks at something that will come true.
+const LOOK: Duration = Duration::from_millis(50);
