@@ -1,14 +1,13 @@
 //! What librdkafka makes of the section `kafka`, and what is told where it makes nothing. No broker
 //! is asked.
 
-use std::path::Path;
 use std::time::Duration;
 
 use tailwater_core::{ErrorKind, Result};
 use tailwater_kafka::topics::NewTopics;
 use tailwater_kafka::{Client, Topics};
 
-use crate::config::kafka;
+use crate::config::{kafka, pem, read};
 
 /// Nobody listens there.
 const NOWHERE: &str = "bootstrap_servers: '127.0.0.1:1'";
@@ -26,12 +25,6 @@ pub(crate) fn topics(client: &Client) -> Result<Topics> {
 /// Whether librdkafka makes a client of it.
 fn made(lines: &[&str]) -> Result<()> {
     topics(&Client::of(&kafka(lines), None)).map(drop)
-}
-
-/// A file beside this one. The key of `chain.pem`, which holds a certificate and whoever has signed
-/// it, is `plain.key`, and `encrypted.key` under the password `opened`: made by `openssl`, for nobody.
-fn pem(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/pem").join(name).display().to_string()
 }
 
 #[test]
@@ -88,5 +81,19 @@ fn a_key_that_does_not_open_or_fit_is_told() {
         assert_eq!(error.kind(), ErrorKind::Config, "{error:?}");
         assert!(error.hint().contains(mend), "{line}: {error:?}");
         assert!(!format!("{error:?}").contains("shut"), "{error:?}");
+    }
+}
+
+#[test]
+fn the_examples_of_the_docs_are_right() {
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/config.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    let (_, section) = docs.split_once("\n## Signing in\n").unwrap();
+    let examples: Vec<_> = section.split("```yaml\n").skip(1).collect();
+    assert_eq!(examples.len(), 8);
+    for example in examples {
+        let (example, _) = example.split_once("```").unwrap();
+        let made = topics(&Client::of(&read(example), None));
+        made.unwrap_or_else(|error| panic!("{example}: {error:?}"));
     }
 }
