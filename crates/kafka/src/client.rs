@@ -21,6 +21,8 @@ use crate::classify;
 /// How long one question to the cluster may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
+const TRANSACTION_TIMEOUT: &str = "transaction.timeout.ms";
+
 /// Where a token for SASL OAUTHBEARER comes from. It must answer at once.
 pub trait Tokens: Send + Sync + fmt::Debug {
     /// The token as it is now.
@@ -68,6 +70,13 @@ impl Client {
             config.set(name, value);
         }
         config
+    }
+
+    /// How long a transaction may stay open: as configured, or else the given time.
+    pub(crate) fn transaction_timeout(&self, usual: Duration) -> Duration {
+        let configured = self.properties.iter().rev().find(|(name, _)| name == TRANSACTION_TIMEOUT);
+        let millis = configured.and_then(|(_, millis)| millis.trim().parse().ok());
+        millis.map_or(usual, Duration::from_millis)
     }
 
     pub(crate) fn context(&self) -> Context {
