@@ -8,7 +8,15 @@ pub fn kind(error: &KafkaError) -> ErrorKind {
     if matches!(error, KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_)) {
         return ErrorKind::Config;
     }
-    error.rdkafka_error_code().map_or(ErrorKind::Unreachable, of_code)
+    code(error).map_or(ErrorKind::Unreachable, of_code)
+}
+
+/// The code of an error, those of admin requests too.
+fn code(error: &KafkaError) -> Option<Code> {
+    match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        _ => error.rdkafka_error_code(),
+    }
 }
 
 /// The kind of a code. What is not listed is retried: Kafka's own clients retry most of it, and
@@ -48,7 +56,7 @@ pub const fn of_code(code: Code) -> ErrorKind {
 /// An error of ours for one of librdkafka's.
 pub fn error(error: KafkaError, what: impl Into<String>) -> Error {
     let kind = kind(&error);
-    let code = error.rdkafka_error_code();
+    let code = code(&error);
     let made = Error::new(kind, what).with_source(error);
     match code.and_then(hint) {
         Some(hint) => made.with_hint(hint),
@@ -110,6 +118,8 @@ mod tests {
             (Code::OffsetMetadataTooLarge, Action::Stop),
         ] {
             assert_eq!(of_code(code).action(), action, "{code:?}");
+            assert_eq!(kind(&KafkaError::AdminOp(code)).action(), action, "{code:?}");
+            assert_eq!(kind(&KafkaError::Global(code)).action(), action, "{code:?}");
         }
     }
 }
