@@ -35,11 +35,14 @@ enum Command {
 enum Soak {
     /// Kill Tailwater and its engine at random moments under load, then judge the tables
     Kill(Passed),
+    /// Kill source, normalize, sink, the broker and the servers at random moments under load, let members
+    /// come and go, then judge the topics and the tables
+    Kafka(Passed),
     /// Lose answers, tokens and rows, delay and cut inserts, and kill Tailwater in between
     Fault(Passed),
     /// Take ClickHouse away under load, show what Tailwater holds in memory, give it back, judge
     Outage(Passed),
-    /// Explore the model of one lane much further than the tests do
+    /// Explore the three models much further than the tests do
     Model,
     /// Run the real loop over scripted ends, 60 000 random cases of each property
     Scripted,
@@ -71,11 +74,16 @@ fn main() -> anyhow::Result<()> {
         }
         Command::Ci => ci(),
         Command::Demo(passed) => testkit(&["demo"], &passed),
+        Command::Soak(Soak::Kafka(passed)) => {
+            setup(true)?;
+            cargo::become_testkit(&["soak", "kafka"], &passed.arguments)
+        }
         Command::Soak(Soak::Kill(passed)) => testkit(&["soak", "kill"], &passed),
         Command::Soak(Soak::Fault(passed)) => testkit(&["soak", "fault"], &passed),
         Command::Soak(Soak::Outage(passed)) => testkit(&["soak", "outage"], &passed),
         Command::Soak(Soak::Model) => {
-            let test = ["test", "--release", "-p", "tailwater-pipeline", "--test", "model"];
+            let models = ["--test", "model", "--test", "group_model", "--test", "checkpoint_model"];
+            let test = [&["test", "--release", "-p", "tailwater-pipeline"], &models[..]].concat();
             cargo::run_with(("TAILWATER_MODEL", "large"), &test)
         }
         Command::Soak(Soak::Scripted) => {

@@ -107,7 +107,6 @@ impl CheckpointTopic {
         let patience = 2 * client.transaction_timeout(TRANSACTION_TIMEOUT);
         let (client, topic) = (client.clone(), Arc::clone(name));
         let end = blocking(move || end(&client, &uncommitted, &topic)).await?;
-        let committed = Arc::new(committed);
         wait_for(&committed, name, end, patience).await?;
         let topic = Arc::clone(name);
         let this = blocking(move || read(&committed, &topic)).await?;

@@ -11,12 +11,32 @@ pub fn kind(error: &KafkaError) -> ErrorKind {
     code(error).map_or(ErrorKind::Unreachable, of_code)
 }
 
-/// The code of an error, those of admin requests too.
-fn code(error: &KafkaError) -> Option<Code> {
+/// The code of an error. The crate tells none of those of admin requests.
+pub(crate) fn code(error: &KafkaError) -> Option<Code> {
     match error {
         KafkaError::AdminOp(code) => Some(*code),
-        _ => error.rdkafka_error_code(),
+        other => other.rdkafka_error_code(),
     }
+}
+
+/// Whether an error may be one of making or keeping a connection, which does not tell why.
+pub(crate) fn is_of_connection(error: &KafkaError) -> bool {
+    matches!(
+        code(error),
+        Some(
+            Code::Authentication
+                | Code::SaslAuthenticationFailed
+                | Code::SSL
+                | Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::Resolve
+                | Code::OperationTimedOut
+                | Code::TimedOutQueue
+                | Code::RequestTimedOut
+                | Code::MessageTimedOut
+                | Code::NetworkException
+        )
+    )
 }
 
 /// The kind of a code. What is not listed is retried: Kafka's own clients retry most of it, and
@@ -57,11 +77,46 @@ pub const fn of_code(code: Code) -> ErrorKind {
 pub fn error(error: KafkaError, what: impl Into<String>) -> Error {
     let kind = kind(&error);
     let code = code(&error);
-    let made = Error::new(kind, what).with_source(error);
+    let made = match error {
+        // Its own text shows the value, which may be a secret.
+        KafkaError::ClientConfig(_, why, name, value) => {
+            let why = if value.is_empty() { why } else { why.replace(&value, "…") };
+            Error::new(kind, what)
+                .with_source(format!("librdkafka does not take `{name}`: {why}"))
+                .with_hint("check `kafka.properties`, and librdkafka's CONFIGURATION.md")
+        }
+        KafkaError::ClientCreation(why) => {
+            let hint = hint_of_creation(&why);
+            Error::new(kind, what).with_source(why).with_hint(hint)
+        }
+        error => Error::new(kind, what).with_source(error),
+    };
     match code.and_then(hint) {
         Some(hint) => made.with_hint(hint),
         None => made,
     }
+}
+
+/// What to do when librdkafka makes no client, by its text.
+fn hint_of_creation(why: &str) -> &'static str {
+    const HINTS: [(&str, &str); 5] = [
+        ("ssl.ca.", "`kafka.tls.ca` names a file of certificates as PEM, all of them sound"),
+        (
+            "ssl.certificate.",
+            "`kafka.tls.certificate` names a file with a certificate as PEM, and its chain",
+        ),
+        (
+            "key values mismatch",
+            "`kafka.tls.key` is not the private key of `kafka.tls.certificate`",
+        ),
+        (
+            "ssl.key.",
+            "`kafka.tls.key` names the private key of `certificate` as PEM; is it encrypted, `key_password` opens it",
+        ),
+        ("SASL", "check `kafka.sasl`"),
+    ];
+    let found = HINTS.iter().find(|(word, _)| why.contains(word));
+    found.map_or("check `kafka.properties`, and librdkafka's CONFIGURATION.md", |(_, hint)| hint)
 }
 
 /// The next step, where the code tells more than the kind.
@@ -118,8 +173,20 @@ mod tests {
             (Code::OffsetMetadataTooLarge, Action::Stop),
         ] {
             assert_eq!(of_code(code).action(), action, "{code:?}");
-            assert_eq!(kind(&KafkaError::AdminOp(code)).action(), action, "{code:?}");
-            assert_eq!(kind(&KafkaError::Global(code)).action(), action, "{code:?}");
+            assert_eq!(kind(&KafkaError::AdminOp(code)), of_code(code));
+            assert_eq!(kind(&KafkaError::MessageConsumption(code)), of_code(code));
         }
+    }
+
+    #[test]
+    fn a_property_that_is_not_taken_is_told_without_its_value() {
+        let mut config = rdkafka::ClientConfig::new();
+        config.set("linger.ms", "hunter2");
+        let made: Result<rdkafka::producer::BaseProducer, _> = config.create();
+        let error = error(made.err().expect("no number"), "cannot make a client");
+        let cause = std::error::Error::source(&error).expect("a cause").to_string();
+        assert!(cause.contains("`linger.ms`"), "{cause}");
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        assert_eq!(error.kind(), ErrorKind::Config);
     }
 }

@@ -3,41 +3,49 @@
 //! No secret is ever logged: librdkafka is told its properties and nothing prints them.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::admin::AdminClient;
-use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tailwater_core::config::Client as Kind;
 use tailwater_core::{Action, Error, ErrorKind, Result};
 use tracing::{debug, info, warn};
 
 use crate::classify;
+use crate::native::{self, Native};
+use crate::said::{Said, Trouble};
+use crate::tokens::Tokens;
 
+/// At least so long a broken connection stays broken. Where a request may have been sent twice, its
+/// answer took longer than that: only the time tells.
+pub(crate) const RECONNECT: Duration = Duration::from_secs(3);
 /// How long one question to the cluster may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-const TRANSACTION_TIMEOUT: &str = "transaction.timeout.ms";
+/// How long the first look at the cluster waits for an answer.
+const FIRST_LOOK: Duration = Duration::from_millis(250);
 
-/// Where a token for SASL OAUTHBEARER comes from. It must answer at once.
-pub trait Tokens: Send + Sync + fmt::Debug {
-    /// The token as it is now.
-    ///
-    /// # Errors
-    /// A sentence that says why there is none.
-    fn token(&self) -> Result<OAuthToken, String>;
-}
+/// A property of librdkafka's, and whether only some clients take it.
+pub(crate) type Property = (Option<Kind>, String, String);
+
+/// What to do when user, password or token are not taken.
+const SIGN_IN: &str = "check `kafka.sasl` (mechanism, user, password), and that the port is the listener of that mechanism";
+
+const TRANSACTION_TIMEOUT: &str = "transaction.timeout.ms";
 
 /// How every connection to the cluster is made.
 #[derive(Clone)]
 pub struct Client {
-    properties: Arc<[(String, String)]>,
-    tokens: Option<Arc<dyn Tokens>>,
+    properties: Arc<[Property]>,
+    tokens: Option<Tokens>,
     said: Said,
+    /// What to do when the sign-in is refused.
+    hint: &'static str,
     /// The servers, for messages.
     pub(crate) servers: Arc<str>,
 }
@@ -49,38 +57,64 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client of the servers in `properties`, which are librdkafka's and may hold secrets.
-    pub fn new(
-        servers: &str,
-        properties: Vec<(String, String)>,
-        tokens: Option<Arc<dyn Tokens>>,
-    ) -> Self {
-        let mut all = vec![("bootstrap.servers".to_owned(), servers.to_owned())];
-        all.extend(properties);
-        Self { properties: all.into(), tokens, said: Said::default(), servers: servers.into() }
+    /// A client of the servers, with properties of librdkafka that every client takes. They may hold
+    /// secrets.
+    pub fn new(servers: &str, properties: Vec<(String, String)>, tokens: Option<Tokens>) -> Self {
+        let of_all = |(name, value)| (None, name, value);
+        Self::with(servers, properties.into_iter().map(of_all).collect(), tokens, SIGN_IN)
     }
 
-    /// The properties that all connections share.
-    pub(crate) fn config(&self) -> ClientConfig {
+    pub(crate) fn with(
+        servers: &str,
+        properties: Vec<Property>,
+        tokens: Option<Tokens>,
+        hint: &'static str,
+    ) -> Self {
+        let mut all = vec![(None, "bootstrap.servers".to_owned(), servers.to_owned())];
+        all.extend(properties);
+        Self {
+            properties: all.into(),
+            tokens,
+            said: Said::default(),
+            hint,
+            servers: servers.into(),
+        }
+    }
+
+    /// The properties that all connections of a kind share.
+    pub(crate) fn config(&self, kind: Kind) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("client.id", "tailwater").set_log_level(RDKafkaLogLevel::Info);
-        // A quiet connection is not worth a line each time it is closed.
-        config.set("log.connection.close", "false");
-        for (name, value) in self.properties.iter() {
-            config.set(name, value);
+        // Who closes a connection may say no more: that the port is one for TLS, or wants a sign-in,
+        // librdkafka guesses in the log line of it alone. We do not print them.
+        config.set("log.connection.close", "true");
+        for (of, name, value) in self.properties.iter() {
+            if of.is_none_or(|of| of == kind) {
+                config.set(name, value);
+            }
         }
         config
     }
 
     /// How long a transaction may stay open: as configured, or else the given time.
     pub(crate) fn transaction_timeout(&self, usual: Duration) -> Duration {
-        let configured = self.properties.iter().rev().find(|(name, _)| name == TRANSACTION_TIMEOUT);
-        let millis = configured.and_then(|(_, millis)| millis.trim().parse().ok());
+        let configured =
+            self.properties.iter().rev().find(|(_, name, _)| name == TRANSACTION_TIMEOUT);
+        let millis = configured.and_then(|(_, _, millis)| millis.trim().parse().ok());
         millis.map_or(usual, Duration::from_millis)
     }
 
     pub(crate) fn context(&self) -> Context {
-        Context { tokens: self.tokens.clone(), said: self.said.clone() }
+        Context { said: self.said.clone() }
+    }
+
+    /// A client that was just made, with the token that it signs in with, where the sign-in takes one.
+    pub(crate) fn signing_in<T: Native>(&self, client: T) -> Arc<T> {
+        let client = Arc::new(client);
+        if let Some(tokens) = &self.tokens {
+            tokens.supply(&client);
+        }
+        client
     }
 
     /// A consumer for questions and for reading partitions by hand. It never joins the group, but
@@ -89,8 +123,8 @@ impl Client {
         &self,
         isolation: Isolation,
         group: &str,
-    ) -> Result<BaseConsumer<Context>> {
-        let mut config = self.config();
+    ) -> Result<Arc<BaseConsumer<Context>>> {
+        let mut config = self.config(Kind::Consumer);
         config
             .set("group.id", group)
             .set("enable.auto.commit", "false")
@@ -100,16 +134,18 @@ impl Client {
             // What is fetched ahead is counted by no budget.
             .set("queued.max.messages.kbytes", "16384")
             .set("isolation.level", isolation.as_str());
-        config
-            .create_with_context(self.context())
-            .map_err(|error| classify::error(error, "cannot make a Kafka client"))
+        let made = config.create_with_context(self.context());
+        let made = made.map_err(|error| classify::error(error, "cannot make a Kafka client"))?;
+        Ok(self.signing_in(made))
     }
 
     /// A client that asks for topics, and makes them.
-    pub(crate) fn admin(&self) -> Result<AdminClient<Context>> {
-        self.config()
-            .create_with_context(self.context())
-            .map_err(|error| classify::error(error, "cannot make a Kafka client"))
+    pub(crate) fn admin(&self) -> Result<Arc<AdminClient<Context>>> {
+        let made = self.config(Kind::Admin).create_with_context(self.context());
+        let made = made.map_err(|error| classify::error(error, "cannot make a Kafka client"))?;
+        let admin = self.signing_in(made);
+        native::hear_always(&admin)?;
+        Ok(admin)
     }
 
     /// Waits until the cluster answers, at most `patience`.
@@ -121,10 +157,15 @@ impl Client {
         blocking(move || {
             let admin = client.admin()?;
             let deadline = Instant::now() + patience;
+            // Who is refused need not wait long, and a broker far away may need its time.
+            let mut slice = FIRST_LOOK;
             loop {
-                let answer = admin.inner().fetch_metadata(None, Duration::from_secs(2));
+                let answer = admin.inner().fetch_metadata(None, slice);
+                let left = deadline.saturating_duration_since(Instant::now());
+                slice = (slice * 2).min(PATIENCE).min(left).max(FIRST_LOOK);
                 match answer {
                     Ok(metadata) => {
+                        client.said.forget();
                         info!(servers = %client.servers, brokers = metadata.brokers().len(), "kafka answers");
                         return Ok(());
                     }
@@ -142,13 +183,30 @@ impl Client {
 
     /// An error with what the cluster has said about the connection, which librdkafka tells apart.
     pub(crate) fn explain(&self, error: KafkaError, what: impl Into<String>) -> Error {
-        let known = classify::kind(&error);
-        match self.said.refusal() {
-            Some(reason) if known == ErrorKind::Unreachable => {
-                classify::error(KafkaError::Global(RDKafkaErrorCode::Authentication), what)
-                    .with_source(reason)
-            }
-            _ => classify::error(error, what),
+        let (kind, what) = (classify::kind(&error), what.into());
+        if !classify::is_of_connection(&error) {
+            return classify::error(error, what);
+        }
+        let refusal = self.said.refusal();
+        let by_us = refusal.as_ref().is_some_and(|(trouble, _)| *trouble != Trouble::SignIn);
+        if let (false, Some((kind, why))) = (by_us, self.tokens.as_ref().and_then(Tokens::over)) {
+            return Error::new(kind, what).with_source(why).with_hint(self.hint);
+        }
+        if let Some((trouble, reason)) = refusal {
+            return Error::new(ErrorKind::Unauthorized, what)
+                .with_source(reason)
+                .with_hint(trouble.hint().unwrap_or(self.hint));
+        }
+        if kind == ErrorKind::Unauthorized {
+            return Error::new(kind, what).with_source(error).with_hint(self.hint);
+        }
+        let Some((trouble, reason)) = self.said.trouble() else {
+            return classify::error(error, what);
+        };
+        let made = Error::new(kind, what).with_source(format!("{error}: {reason}"));
+        match trouble.hint() {
+            Some(hint) => made.with_hint(hint),
+            None => made,
         }
     }
 }
@@ -171,32 +229,34 @@ impl Isolation {
     }
 }
 
-/// What the cluster has said about the sign-in.
-#[derive(Debug, Clone, Default)]
-struct Said(Arc<Mutex<Option<String>>>);
-
-impl Said {
-    fn refused(&self, reason: &str) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
-    }
-
-    fn refusal(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
+/// Whether a broker could not be reached: said by every connection, many times a second.
+pub(crate) const fn is_away(code: Option<RDKafkaErrorCode>) -> bool {
+    matches!(
+        code,
+        Some(
+            RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::Resolve
+        )
+    )
 }
 
-/// What librdkafka calls back.
+/// What librdkafka calls back. Tokens it need not ask for: see `tokens.rs`.
 #[derive(Debug, Clone)]
 pub struct Context {
-    tokens: Option<Arc<dyn Tokens>>,
     said: Said,
 }
 
 impl ClientContext for Context {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == "FAIL" {
+            self.said.note(None, message);
+        }
         match level {
+            // What becomes of connections is an error too, and told as such.
+            RDKafkaLogLevel::Error if facility == "FAIL" => {
+                debug!(facility, "librdkafka: {message}");
+            }
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
             | RDKafkaLogLevel::Critical
@@ -207,26 +267,15 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        if classify::kind(&error) == ErrorKind::Unauthorized
-            || error.rdkafka_error_code() == Some(RDKafkaErrorCode::SSL)
-        {
-            self.said.refused(reason);
-        }
+        self.said.note(error.rdkafka_error_code(), reason);
         match error.rdkafka_error_code() {
             // Both are told where they count.
             Some(RDKafkaErrorCode::PartitionEOF | RDKafkaErrorCode::UnknownTopicOrPartition) => {
                 debug!(reason, "kafka: {error}");
             }
+            code if is_away(code) && !self.said.is_news() => debug!(reason, "kafka: {error}"),
             _ => warn!(reason, "kafka: {error}"),
         }
-    }
-
-    fn generate_oauth_token(
-        &self,
-        _: Option<&str>,
-    ) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        let tokens = self.tokens.as_ref().ok_or("no tokens are configured")?;
-        Ok(tokens.token()?)
     }
 }
 

@@ -7,22 +7,28 @@
 //! ```
 //!
 //! It must never move an offset or a checkpoint by itself: the loop and the deliveries do. Nothing
-//! but `topic_id.rs` has `unsafe` code.
+//! but `topic_id.rs` and `native.rs` has `unsafe` code.
 
+mod aws;
 pub mod checkpoints;
 pub mod classify;
 pub mod client;
 pub mod election;
 pub mod group;
+mod iam;
 mod losses;
 mod member;
 mod metadata;
+mod native;
 pub mod offsets;
 mod producer;
 mod reader;
+mod said;
 mod settings;
 pub mod to_messages;
 pub mod to_normalized;
+mod token;
+pub mod tokens;
 mod topic_id;
 pub mod topics;
 pub mod transaction;
@@ -34,5 +40,6 @@ pub use group::Group;
 pub use offsets::GroupOffsets;
 pub use to_messages::ToMessages;
 pub use to_normalized::ToNormalized;
+pub use tokens::{Tokens, tokens};
 pub use topics::Topics;
 pub use transaction::Transaction;

@@ -12,20 +12,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
+use tailwater_core::config::Client as Kind;
 use tailwater_core::position::LaneId;
 use tailwater_core::{Action, Error, Result};
 use tailwater_pipeline::recall::{Recall, Recaller, Release};
 use tokio::sync::mpsc;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::classify;
-use crate::client::{Client, Context};
+use crate::client::{self, Client, Context, RECONNECT};
 
 /// A lane that is to be let go may finish its Range for so long.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
@@ -70,7 +71,7 @@ impl std::fmt::Debug for Member {
 impl Member {
     /// Joins a group for some topics; a name that begins with `^` is a regular expression.
     pub(crate) fn join(client: &Client, group: &str, topics: &[String]) -> Result<Self> {
-        let mut config = client.config();
+        let mut config = client.config(Kind::Consumer);
         let millis = |duration: Duration| duration.as_millis().to_string();
         config
             .set("group.id", group)
@@ -82,7 +83,8 @@ impl Member {
             .set("allow.auto.create.topics", "false")
             .set("topic.metadata.refresh.interval.ms", millis(METADATA))
             .set("queued.max.messages.kbytes", "64")
-            .set("queued.min.messages", "1");
+            .set("queued.min.messages", "1")
+            .set("reconnect.backoff.ms", millis(RECONNECT));
         // The newer protocol has these at the broker.
         if config.get("group.protocol") != Some("consumer") {
             for (name, value) in [
@@ -111,7 +113,7 @@ impl Member {
         let what = || format!("cannot subscribe to `{}`", topics.join("`, `"));
         consumer.subscribe(&names).map_err(|error| classify::error(error, what()))?;
         info!(group, topics = topics.join(","), "joining the group");
-        let consumer = Arc::new(consumer);
+        let consumer = client.signing_in(consumer);
         let left = Arc::new(AtomicBool::new(false));
         let (polled, ended, client) = (Arc::clone(&consumer), Arc::clone(&left), client.clone());
         let poll = move || poll(&client, &polled, &ended, &sender);
@@ -163,12 +165,17 @@ fn poll(
             continue;
         }
         let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+        let away = client::is_away(error.rdkafka_error_code());
         let error = client.explain(error, "the consumer group answered with an error");
         if fatal || error.kind().action() == Action::Stop {
             drop(sender.send(Rebalance::Failed(error)));
             return;
         }
-        warn!(%error, cause = std::error::Error::source(&error), "kafka");
+        match away {
+            // Told already, by librdkafka.
+            true => debug!(%error, cause = std::error::Error::source(&error), "kafka"),
+            false => warn!(%error, cause = std::error::Error::source(&error), "kafka"),
+        }
     }
 }
 
@@ -189,9 +196,10 @@ impl Membership {
         // Where nobody listens any more, the duty is gone with the message.
         drop(self.sender.send(Rebalance::Revoked(lanes, release)));
         released.wait();
+        // The loop has done its part. What follows may take as long as a broker that is away.
+        self.recaller.satisfied();
         // A commit whose task is gone may still be on its way.
         drop(self.busy.lock().unwrap_or_else(PoisonError::into_inner));
-        self.recaller.satisfied();
     }
 }
 
@@ -203,21 +211,12 @@ fn lanes(list: &TopicPartitionList) -> Vec<LaneId> {
 }
 
 impl ClientContext for Membership {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = Context::ENABLE_REFRESH_OAUTH_TOKEN;
-
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.client.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.client.error(error, reason);
-    }
-
-    fn generate_oauth_token(
-        &self,
-        config: Option<&str>,
-    ) -> std::result::Result<OAuthToken, Box<dyn std::error::Error>> {
-        self.client.generate_oauth_token(config)
     }
 }
 

@@ -5,8 +5,10 @@
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use tailwater_core::gap::Gap;
 use tailwater_core::position::{Checkpoint, Epoch, LaneId, Position, Seq};
@@ -31,7 +33,15 @@ pub struct GroupOffsets {
     consumer: Arc<Consumer>,
     topics: Topics,
     busy: Arc<Mutex<()>>,
+    /// Until when a copy of the last commit may arrive.
+    resent: Arc<Mutex<Option<Instant>>>,
 }
+
+/// A commit that was answered within this time was sent once: librdkafka sends it again only over a new
+/// connection, and waits longer before it makes one ([`RECONNECT`](crate::client::RECONNECT)).
+const NEVER_RESENT: Duration = Duration::from_secs(2);
+/// A copy of a commit arrives at most this long behind its answer.
+const COPY_LIFE: Duration = Duration::from_secs(10);
 
 impl std::fmt::Debug for GroupOffsets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -46,7 +56,7 @@ impl GroupOffsets {
         topics: Topics,
         busy: Arc<Mutex<()>>,
     ) -> Self {
-        Self { client, consumer, topics, busy }
+        Self { client, consumer, topics, busy, resent: Arc::default() }
     }
 
     /// Held while offsets are committed, also by a thread whose task is gone.
@@ -60,6 +70,27 @@ impl GroupOffsets {
             Error::new(ErrorKind::Busy, what)
         })?;
         Ok(description.id)
+    }
+
+    /// Commits, unless the group has lost us: librdkafka says then that we are in no generation, and
+    /// the broker of a group without members takes that.
+    fn commit(&self, list: &TopicPartitionList) -> Result<(), KafkaError> {
+        let lost = || match self.consumer.assignment_lost() {
+            true => Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::AssignmentLost)),
+            false => Ok(()),
+        };
+        let mut resent = self.resent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(until) = resent.take() {
+            // A copy of the one before that arrives behind this one would set the offset back.
+            std::thread::sleep(until.saturating_duration_since(Instant::now()));
+        }
+        lost()?;
+        let asked = Instant::now();
+        self.consumer.commit(list, CommitMode::Sync)?;
+        if asked.elapsed() > NEVER_RESENT {
+            *resent = Some(Instant::now() + COPY_LIFE);
+        }
+        lost()
     }
 
     /// The committed offset of a lane and the text beside it.
@@ -161,6 +192,10 @@ impl CheckpointStore for GroupOffsets {
         .await
     }
 
+    fn may_be_taken_from_the_living(&self) -> bool {
+        true
+    }
+
     async fn save(&mut self, changes: Vec<(LaneId, Checkpoint)>) -> Result<()> {
         if changes.is_empty() {
             return Ok(());
@@ -172,7 +207,7 @@ impl CheckpointStore for GroupOffsets {
             let committed = blocking(move || {
                 let list = list(&these)?;
                 let _busy = this.busy.lock().unwrap_or_else(PoisonError::into_inner);
-                let answer = this.consumer.commit(&list, CommitMode::Sync);
+                let answer = this.commit(&list);
                 answer.map_err(|error| this.client.explain(error, "cannot commit offsets"))
             });
             let error = match committed.await {

@@ -10,23 +10,25 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rdkafka::TopicPartitionList;
-use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
+use tailwater_core::config::Client as Kind;
 use tailwater_core::position::Millis;
 use tailwater_core::{Action, Error, ErrorKind, Result};
 use tracing::{info, warn};
 
 use crate::classify;
-use crate::client::{Client, Context, blocking};
+use crate::client::{Client, Context, RECONNECT, blocking};
 
 /// The last offset of each partition of each topic.
 pub(crate) type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
@@ -65,7 +67,13 @@ pub(crate) struct Producer {
     client: Client,
     id: Arc<str>,
     busy: Arc<Mutex<()>>,
+    worn: Arc<AtomicBool>,
 }
+
+/// A commit that was answered within this time was sent once, as in [`RECONNECT`].
+const NEVER_RESENT: Duration = Duration::from_secs(2);
+/// How long a look at the group waits while transactions begin.
+const LOOK: Duration = Duration::from_secs(5);
 
 impl std::fmt::Debug for Producer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -89,11 +97,12 @@ impl Producer {
         busy: Arc<Mutex<()>>,
     ) -> Result<Self> {
         let timeout = client.transaction_timeout(timeout);
-        let mut config = client.config();
+        let mut config = client.config(Kind::Producer);
         let set = config
             .set("transactional.id", id)
             .set("transaction.timeout.ms", timeout.as_millis().to_string())
             .set("acks", "all")
+            .set("reconnect.backoff.ms", RECONNECT.as_millis().to_string())
             .set("queue.buffering.max.kbytes", QUEUE_KBYTES)
             .set("message.max.bytes", LARGEST_MESSAGE);
         for (name, value) in [("linger.ms", "1"), ("compression.type", "lz4")] {
@@ -105,13 +114,21 @@ impl Producer {
         let inner = config
             .create_with_context(landing)
             .map_err(|error| classify::error(error, "cannot make a Kafka producer"))?;
-        let this = Self { inner: Arc::new(inner), client: client.clone(), id: id.into(), busy };
-        let producer = this.clone();
+        let inner = client.signing_in(inner);
+        let worn = Arc::default();
+        let this = Self { inner, client: client.clone(), id: id.into(), busy, worn };
+        // Who gives up must not go on: each try ends what a successor has open.
+        let wanted = Arc::new(());
+        let (producer, given_up) = (this.clone(), Arc::downgrade(&wanted));
         blocking(move || {
             let what = format!("cannot begin transactions as `{}`", producer.id);
-            producer.until_definite(what, |inner| inner.init_transactions(STEP))
+            producer.until_definite(what, |inner| match given_up.strong_count() {
+                0 => Err(KafkaError::Canceled),
+                _ => inner.init_transactions(LOOK),
+            })
         })
         .await?;
+        drop(wanted);
         info!(transactional_id = id, "kafka takes our transactions");
         Ok(this)
     }
@@ -128,16 +145,23 @@ impl Producer {
             let begun = this.inner.begin_transaction();
             let what = || format!("cannot begin a transaction of `{}`", this.id);
             begun.map_err(|error| this.explain(error, what()))?;
-            let filled = fill(&Open(&this)).and_then(|value| this.commit().map(|()| value));
-            if filled.is_err() {
+            let filled = fill(&Open(&this));
+            let Ok(value) = filled else {
                 this.abort()?;
+                return filled;
+            };
+            match this.commit() {
+                Ok(()) => Ok(value),
+                Err(error) => {
+                    this.abort()?;
+                    Err(error)
+                }
             }
-            filled
         })
         .await
     }
 
-    /// Lets librdkafka say what it has to say; it keeps the sign-in fresh.
+    /// Lets librdkafka say what it has to say: of lost connections, and refused sign-ins.
     pub(crate) async fn look(&self) -> Result<()> {
         let this = self.clone();
         blocking(move || {
@@ -149,7 +173,18 @@ impl Producer {
 
     fn commit(&self) -> Result<()> {
         let what = format!("cannot commit a transaction of `{}`", self.id);
-        self.until_definite(what, |inner| inner.commit_transaction(STEP))
+        let asked = Instant::now();
+        self.until_definite(what, |inner| inner.commit_transaction(STEP))?;
+        if asked.elapsed() > NEVER_RESENT {
+            self.worn.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Whether a copy of its last commit may still arrive, and would commit whatever is open then. The
+    /// next one that begins under its id has another epoch, to which the copy does nothing.
+    pub(crate) fn is_worn(&self) -> bool {
+        self.worn.load(Ordering::Acquire)
     }
 
     fn abort(&self) -> Result<()> {
@@ -173,6 +208,8 @@ impl Producer {
                 KafkaError::Flush(_) => true,
                 _ => false,
             };
+            // The call heard nothing, also not that we were refused.
+            self.inner.poll(Duration::ZERO);
             let error = self.explain(error, what.clone());
             if !retriable || error.kind() == ErrorKind::Unauthorized {
                 return Err(error);
@@ -273,21 +310,12 @@ impl Landing {
 }
 
 impl ClientContext for Landing {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = Context::ENABLE_REFRESH_OAUTH_TOKEN;
-
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.client.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.client.error(error, reason);
-    }
-
-    fn generate_oauth_token(
-        &self,
-        config: Option<&str>,
-    ) -> std::result::Result<OAuthToken, Box<dyn std::error::Error>> {
-        self.client.generate_oauth_token(config)
     }
 }
 

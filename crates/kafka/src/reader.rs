@@ -18,10 +18,10 @@ use tailwater_core::record::Record;
 use tailwater_core::{Action, Error, ErrorKind, Result};
 use tailwater_pipeline::budget::{Budget, Share};
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::classify;
-use crate::client::{Client, Context, Isolation};
+use crate::client::{self, Client, Context, Isolation};
 
 /// How long one look at the queue waits.
 const POLL: Duration = Duration::from_millis(50);
@@ -105,7 +105,7 @@ impl Drop for Reader {
 
 struct Work {
     client: Client,
-    consumer: BaseConsumer<Context>,
+    consumer: Arc<BaseConsumer<Context>>,
     orders: commands::Receiver<Command>,
     sender: mpsc::Sender<Result<Fetched>>,
     budget: Budget,
@@ -196,7 +196,11 @@ impl Work {
         if error.kind().action() == Action::Stop {
             return Err(error);
         }
-        warn!(%error, cause = std::error::Error::source(&error), "kafka");
+        match client::is_away(code) {
+            // Told already, by librdkafka.
+            true => debug!(%error, cause = std::error::Error::source(&error), "kafka"),
+            false => warn!(%error, cause = std::error::Error::source(&error), "kafka"),
+        }
         Ok(())
     }
 }

@@ -77,7 +77,7 @@ impl Topics {
     /// `Config` when librdkafka does not take the properties.
     pub fn new(client: &Client, new: NewTopics) -> Result<Self> {
         let admin = client.admin()?;
-        let (client, admin) = (client.clone(), Arc::new(admin));
+        let client = client.clone();
         Ok(Self { client, admin, new, known: Arc::default(), readable: Arc::default() })
     }
 

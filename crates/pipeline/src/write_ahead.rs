@@ -53,6 +53,11 @@ pub trait CheckpointStore: Send + Sync {
         std::future::ready(Ok(None))
     }
 
+    /// Whether who had a lane before may live on, stopped, and go on sending what it had declared.
+    fn may_be_taken_from_the_living(&self) -> bool {
+        false
+    }
+
     /// Saves the checkpoints of some lanes. Durable on return.
     fn save(
         &mut self,
@@ -300,10 +305,16 @@ where
         self.guard(lane, &checkpoint).await?;
         if let Some(intent) = &checkpoint.pending {
             // What an earlier process sent, and how it was answered, nobody knows.
-            let age = u64::try_from(clock::now().0.saturating_sub(intent.declared_at.0));
-            let age = Duration::from_millis(age.unwrap_or(0));
-            let life = self.request_life();
-            self.expect_arrivals(lane, life.min((self.insert_deadline + life).saturating_sub(age)));
+            let (life, deadline) = (self.request_life(), self.insert_deadline);
+            let left = if self.store.may_be_taken_from_the_living() {
+                // It sends as long as the deadline by its own clock lasts.
+                deadline + life
+            } else {
+                let age = u64::try_from(clock::now().0.saturating_sub(intent.declared_at.0));
+                let age = Duration::from_millis(age.unwrap_or(0));
+                life.min((deadline + life).saturating_sub(age))
+            };
+            self.expect_arrivals(lane, left);
         }
         self.lanes.insert(lane.clone(), checkpoint.clone());
         Ok(checkpoint)

@@ -1,7 +1,10 @@
 //! The checker: compares the tables in ClickHouse with the truth. Its rules: `docs/checker.md`.
 
+pub(crate) mod content;
 mod current;
 mod events;
+mod ledger;
+mod places;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -19,8 +22,11 @@ pub use current::{CurrentRow, Lives, judge_current};
 pub use events::{EventJudge, Row};
 pub use verdict::{Findings, Rule, Verdict};
 
+use ledger::{LedgerJudge, LedgerRow};
+
 use crate::clickhouse::{ClickHouse, identifier, literal};
 use crate::contract;
+use crate::topics::Topics;
 use crate::truth::{Event, MARKERS};
 use crate::watch::Watch;
 
@@ -40,6 +46,22 @@ pub struct Checker {
     pub clickhouse: ClickHouse,
     /// What the run was told to watch, and is judged by.
     pub watch: Watch,
+    /// How the rows come.
+    pub flow: Flow,
+}
+
+/// How rows come to the tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Flow {
+    /// Each stream writes them itself, from a moment on that only it knows.
+    Direct,
+    /// Through topics, from the first change on.
+    Topics {
+        /// The topics.
+        topics: Topics,
+        /// Whether they are made by the mapping of [`crate::mapped::FILE`].
+        mapped: bool,
+    },
 }
 
 #[derive(Deserialize)]
@@ -70,10 +92,18 @@ impl Checker {
     ///
     /// When a server does not answer. A broken promise is no error but a finding.
     pub async fn check(&self, events: Vec<Event>) -> anyhow::Result<Verdict> {
-        let events = self.since_first_row(events).await;
+        let events = match self.flow {
+            Flow::Direct => self.since_first_row(events).await,
+            Flow::Topics { .. } => self.watched(events),
+        };
         self.wait_for_rows(events.len()).await;
 
-        let mut judge = EventJudge::new(&self.watch, &events);
+        let mut judge = match &self.flow {
+            Flow::Direct => EventJudge::new(&self.watch, &events),
+            Flow::Topics { topics, mapped } => {
+                EventJudge::of_topics(topics, *mapped, &self.watch, &events)
+            }
+        };
         self.read_rows(|row| judge.row(&row)).await?;
         let (rows, mut findings) = judge.finish();
         findings.extend(self.current_state(&events).await?);
@@ -86,13 +116,46 @@ impl Checker {
         Ok(Verdict { events, rows, documents, findings })
     }
 
+    /// The events that some stream of the run brings.
+    pub fn watched(&self, events: Vec<Event>) -> Vec<Event> {
+        events.into_iter().filter(|event| self.watch.stream_of(event).is_some()).collect()
+    }
+
+    /// Waits until the ledger has caught up with the truth, then judges it: how many rows there are,
+    /// and what is wrong with them. Nothing may be written meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When a server does not answer.
+    pub async fn ledger(
+        &self,
+        table: &str,
+        topics: &Topics,
+        events: Vec<Event>,
+    ) -> anyhow::Result<(u64, Findings)> {
+        let events = self.watched(events);
+        let table = identifier(table);
+        let sql =
+            format!("SELECT count() AS rows FROM {table} WHERE ns_db != {}", literal(MARKERS));
+        self.wait_for(&sql, events.len()).await;
+        let mut judge = LedgerJudge::new(topics, &self.watch, &events);
+        let sql = format!("SELECT {} FROM {table}", LedgerRow::COLUMNS);
+        self.clickhouse
+            .each(&sql, |row| {
+                judge.row(&row);
+                Ok(())
+            })
+            .await?;
+        Ok(judge.finish())
+    }
+
     /// How many different keys `record_raw` holds; 0 as long as there is no such table.
     pub async fn keys(&self) -> u64 {
-        let sql = format!(
-            "SELECT uniqExact(idempotency_key) AS rows FROM record_raw WHERE ns_db != {}",
-            literal(MARKERS)
-        );
-        self.clickhouse.one::<Count>(&sql).await.map_or(0, |count| count.rows)
+        self.count(&keys_sql()).await
+    }
+
+    async fn count(&self, sql: &str) -> u64 {
+        self.clickhouse.one::<Count>(sql).await.map_or(0, |count| count.rows)
     }
 
     /// The key at offset 0 of each stream that has rows; none as long as there is no table.
@@ -129,18 +192,23 @@ impl Checker {
     }
 
     async fn wait_for_rows(&self, events: usize) {
+        self.wait_for(&keys_sql(), events).await;
+    }
+
+    /// Waits until a query counts so many.
+    async fn wait_for(&self, sql: &str, events: usize) {
         let mut most = 0;
         let mut moved = Instant::now();
         loop {
-            let keys = self.keys().await;
-            if usize::try_from(keys).is_ok_and(|keys| keys >= events) {
+            let rows = self.count(sql).await;
+            if usize::try_from(rows).is_ok_and(|rows| rows >= events) {
                 return;
             }
-            if keys > most {
-                (most, moved) = (keys, Instant::now());
+            if rows > most {
+                (most, moved) = (rows, Instant::now());
             }
             if moved.elapsed() > STANDSTILL {
-                tracing::warn!(keys, events, "nothing has moved for long, judging what is there");
+                tracing::warn!(rows, events, "nothing has moved for long, judging what is there");
                 return;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -189,7 +257,7 @@ impl Checker {
     async fn current_state(&self, events: &[Event]) -> anyhow::Result<Findings> {
         let mut last = Findings::default();
         let mut moved = Instant::now();
-        let lives = Lives::follow(&self.watch, events);
+        let lives = Lives::follow(&self.watch, &self.flow, events);
         loop {
             let mut findings = Findings::default();
             for namespace in lives.namespaces() {
@@ -237,8 +305,10 @@ impl Checker {
         let rows: Vec<CurrentRow> =
             self.clickhouse.all(&format!("SELECT {} FROM {view}", CurrentRow::COLUMNS)).await?;
         let mut findings = judge_current(namespace, lives, &documents, &rows);
+        // Notes of ends, whose ids are no document's, name in `_bson` where the documents went.
         let sql = format!(
-            "SELECT count() AS rows FROM {table} WHERE _is_deleted = 1 AND (_bson != '' OR _hash != 0)"
+            "SELECT count() AS rows FROM {table} WHERE _is_deleted = 1 AND (_bson != '' OR _hash != 0) \
+             AND NOT startsWith(_id, '\"ended ')"
         );
         let tombstones: Count = self.clickhouse.one(&sql).await?;
         if tombstones.rows > 0 {
@@ -246,4 +316,11 @@ impl Checker {
         }
         Ok(findings)
     }
+}
+
+fn keys_sql() -> String {
+    format!(
+        "SELECT uniqExact(idempotency_key) AS rows FROM record_raw WHERE ns_db != {}",
+        literal(MARKERS)
+    )
 }

@@ -53,7 +53,7 @@ impl Plan {
     }
 
     /// Documents in collections of two databases, which are dropped and renamed meanwhile.
-    fn workload(&self) -> workload::Plan {
+    pub(crate) fn workload(&self) -> workload::Plan {
         let text = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let names = [
             "ingest.files",

@@ -10,7 +10,7 @@ use mongodb::Client;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::checker::{Checker, Verdict};
+use crate::checker::{Checker, Flow, Verdict};
 use crate::clickhouse::ClickHouse;
 use crate::servers::{Mongod, Needed, RunArguments, Tailwater, Target, free_port};
 use crate::truth::Truth;
@@ -116,6 +116,7 @@ impl Rig {
             mongodb: client.clone(),
             clickhouse: ClickHouse::new(&format!("http://{}", target.address()), "default"),
             watch,
+            flow: Flow::Direct,
         };
         let binary = binary.to_owned();
         Ok(Some(Self { tailwater, mongod, client, truth, checker, arguments, binary, folder }))

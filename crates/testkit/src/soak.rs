@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use tailwater_testkit::{fault_loop, kill_loop, outage};
+use tailwater_testkit::{fault_loop, kafka_loop, kill_loop, outage};
 
 use crate::{print, tailwater};
 
@@ -13,6 +13,9 @@ use crate::{print, tailwater};
 pub(crate) enum Soak {
     /// Kill Tailwater, its engine and MongoDB at random moments under load, then judge the tables
     Kill(Kill),
+    /// Kill source, normalize, sink, the broker and the servers at random moments under load, let members
+    /// come and go, then judge the topics and the tables
+    Kafka(Kill),
     /// Lose answers, tokens and rows, delay and cut inserts, and kill Tailwater in between
     Fault(Fault),
     /// Take ClickHouse away under load, show what Tailwater holds in memory, give it back, judge
@@ -38,7 +41,7 @@ pub(crate) struct Fault {
     seed: Option<u64>,
 }
 
-/// The kill loop.
+/// A kill loop.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Kill {
     /// How many kills
@@ -58,6 +61,13 @@ impl Soak {
                 let plan = kill_loop::Plan::new(seed(given), kills);
                 tell(&format!("{kills} kills, seed {}", plan.seed));
                 let report = kill_loop::run(&tailwater()?, &plan, tell).await?;
+                report.map(|report| report.to_string())
+            }
+            Self::Kafka(Kill { kills, seed: given }) => {
+                let plan = kafka_loop::Plan::new(seed(given), kills);
+                let kafka_loop::Plan { seed, watch, records, .. } = &plan;
+                tell(&format!("{kills} kills, seed {seed}: {watch:?}, {records:?}"));
+                let report = kafka_loop::run(&tailwater()?, &plan, tell).await?;
                 report.map(|report| report.to_string())
             }
             Self::Fault(Fault { rounds, seed: given }) => {

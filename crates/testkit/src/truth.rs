@@ -51,6 +51,12 @@ impl Event {
         format!("{}.{}", self.database, self.collection)
     }
 
+    /// The resume token's text, which no other event has.
+    pub fn token(&self) -> &str {
+        let token = self.document.get_document("_id").and_then(|token| token.get_str("_data"));
+        token.unwrap_or_default()
+    }
+
     /// Whether one document was changed, and not the collection itself.
     pub fn concerns_a_document(&self) -> bool {
         self.document.contains_key("documentKey")

@@ -282,7 +282,7 @@ fn any_record(input: &Input, form: u8, key: &[u8]) -> Option<Record> {
         publish: if form & 4 == 0 { Publish::ChangeEvent } else { Publish::FullDocument },
         tombstones: false,
     };
-    let _ = Producing::new(topics, style).messages(&event, &mut out).unwrap();
+    Producing::new(topics, style).messages(&event, &mut out).map(drop).unwrap();
     let mut record = producing::record(&out[0]);
     if form & 8 != 0 {
         record.headers.clear();
@@ -304,6 +304,8 @@ fn any_record(input: &Input, form: u8, key: &[u8]) -> Option<Record> {
 fn records_of_any_bytes_are_read_or_rejected_and_their_events_have_rows() {
     let layout = Layout {
         records: TableName::new("r"),
+        records_from: RecordsFrom::Inline,
+        raw_cdc: None,
         dead_letters: TableName::new("dead_letters"),
         current: Some(CurrentNames::default()),
     };
@@ -325,8 +327,8 @@ fn records_of_any_bytes_are_read_or_rejected_and_their_events_have_rows() {
                     Ok(Content::Event(event)) => {
                         read.fetch_add(1, Ordering::Relaxed);
                         let lane = LaneId::partition_of("t", 0);
-                        Rows::encode(&layout, lane, Epoch::new([1; 16]), Seq(0), vec![event])
-                            .unwrap();
+                        let entries = Entry::dense(Seq(0), [event]);
+                        Rows::encode(&layout, None, lane, Epoch::new([1; 16]), entries).unwrap();
                     }
                     Ok(Content::Nothing(_)) => {}
                     Err(_) => {

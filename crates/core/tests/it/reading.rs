@@ -15,7 +15,7 @@ use tailwater_core::position::{Epoch, LaneId, Millis, Seq};
 use tailwater_core::producing::{Producing, Publish, Style};
 use tailwater_core::reading::{Content, Nothing, Reading};
 use tailwater_core::record::Record;
-use tailwater_core::rows::{Layout, Namespace, Rejection, Rows};
+use tailwater_core::rows::{Entry, Layout, Namespace, RecordsFrom, Rejection, Rows};
 use tailwater_core::table::TableName;
 
 use crate::connector::golden;
@@ -68,10 +68,13 @@ fn id(event: &ChangeEvent) -> String {
 fn encode(event: ChangeEvent) -> tailwater_core::Result<Rows> {
     let layout = Layout {
         records: TableName::new("r"),
+        records_from: RecordsFrom::Inline,
+        raw_cdc: None,
         dead_letters: TableName::new("dead_letters"),
         current: Some(CurrentNames::default()),
     };
-    Rows::encode(&layout, LaneId::stream("d.c"), Epoch::new([1; 16]), Seq(0), vec![event])
+    let entries = Entry::dense(Seq(0), [event]);
+    Rows::encode(&layout, None, LaneId::stream("d.c"), Epoch::new([1; 16]), entries)
 }
 
 /// An event of a document with these fields.

@@ -74,7 +74,7 @@ impl Watcher {
             panic!("a batch before its lane");
         };
         for lane in &lanes {
-            streams.seek(lane, Epoch::new([1; 16]), at).unwrap();
+            streams.seek(lane, Epoch::new([1; 16]), at).await.unwrap();
         }
         let next = lanes.iter().map(|lane| (lane.clone(), at.clone())).collect();
         Self { streams, lanes, vitals, next }

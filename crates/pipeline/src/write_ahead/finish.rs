@@ -197,10 +197,11 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         arrivals.entry(lane.clone()).and_modify(|was| *was = until.max(*was)).or_insert(until);
     }
 
-    /// Waits until no request of the lane can arrive any more; false if none could.
+    /// Waits until no request of the lane can arrive any more; false if there was none. One that could
+    /// arrive until a moment ago may have, behind the last look.
     async fn outlive(&self, lane: &LaneId) -> bool {
         let until = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).remove(lane);
-        let Some(until) = until.filter(|until| Instant::now() < *until) else { return false };
+        let Some(until) = until else { return false };
         let seconds = until.duration_since(Instant::now()).as_secs();
         info!(stream = %lane, seconds, "waiting until no earlier request can arrive");
         tokio::time::sleep_until(until).await;

@@ -58,9 +58,6 @@ fn steps(path: Path<State, Action>) -> String {
 fn assert_holds(topic: Topic) {
     let checker =
         topic.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
-    if std::env::var("SHOW").is_ok() {
-        eprintln!("{} states", checker.unique_state_count());
-    }
     if let Some((name, path)) = checker.discoveries().into_iter().next() {
         panic!("broken: {name}\n{}", steps(path));
     }
@@ -108,16 +105,7 @@ fn without_asking_the_group_two_fence_each_other_for_ever() {
 fn assert_breaks(topic: Topic, invariant: &'static str) {
     let until = HasDiscoveries::AnyOf([invariant].into());
     let checker = topic.checker().finish_when(until).spawn_bfs().join();
-    if std::env::var("SHOW").is_ok() {
-        eprintln!("{} states", checker.unique_state_count());
-    }
-    let discovery = checker.discovery(invariant);
-    if std::env::var("SHOW").is_ok()
-        && let Some(path) = discovery.clone()
-    {
-        eprintln!("{}", steps(path));
-    }
-    assert!(discovery.is_some(), "the rule is not needed");
+    assert!(checker.discovery(invariant).is_some(), "the rule is not needed");
 }
 
 /// Breaks a rule, and expects an invariant to break.

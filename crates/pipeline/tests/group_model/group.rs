@@ -133,10 +133,12 @@ impl State {
         let taken = match commit.sender {
             Sender::Member => true,
             Sender::Former => false,
-            // It takes a session for a group to become empty: what the last owner sent is dead.
+            // It takes a session for a group to become empty: what its last owner sent is dead. And
+            // what is ahead of the table is a hole, see `docs/model.md`.
             Sender::Nobody => {
                 let idle = self.workers[other(commit.by)].lane.phase == Phase::Off;
-                self.members == [false; 2] && self.inserts.is_empty() && idle
+                let ahead = group.before(commit.checkpoint.next) & !self.there != 0;
+                self.members == [false; 2] && self.inserts.is_empty() && idle && !ahead
             }
         };
         if taken {

@@ -127,6 +127,11 @@ impl Group {
         let within = |at: &&Offset| (first..=last).contains(*at);
         self.events.iter().filter(within).fold(0, |rows, at| rows | 1 << at)
     }
+
+    /// The events before an offset.
+    pub(crate) fn before(&self, next: Offset) -> Rows {
+        if next == 0 { 0 } else { self.rows(0, next - 1) }
+    }
 }
 
 /// The token of a Range, in a round of its finishing; 0 is T.

@@ -235,10 +235,7 @@ impl Model for Group {
                 let lanes = state.workers.iter().map(|worker| worker.lane);
                 let lanes = lanes.filter(|lane| !lane.ended).map(|lane| lane.next);
                 let committed = state.committed.map_or(0, |at| at.next);
-                lanes.chain([committed]).all(|next| {
-                    let done = if next == 0 { 0 } else { group.rows(0, next - 1) };
-                    done & !state.there == 0
-                })
+                lanes.chain([committed]).all(|next| group.before(next) & !state.there == 0)
             }),
             Property::always(DECLARED, |_: &Group, state: &State| {
                 u32::from(state.declared) >= 8 - state.there.leading_zeros()

@@ -150,7 +150,7 @@ impl Run {
         let run = async {
             match config.kafka {
                 Some(_) => kafka::run(config, parts, self.start, all, stop.clone()).await,
-                None => direct::run(config, self.start, all, stop.clone()).await,
+                None => Box::pin(direct::run(config, self.start, all, stop.clone())).await,
             }
         };
         let overdue = async {

@@ -10,6 +10,7 @@ use bson::{Bson, Document};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::Flow;
 use super::verdict::{Findings, Rule};
 use crate::contract;
 use crate::json_column;
@@ -54,7 +55,7 @@ struct Life {
 impl Lives {
     /// Follows the events through drops and renames. `dropDatabase` ends nothing: the server drops
     /// each collection before it.
-    pub fn follow(watch: &Watch, events: &[Event]) -> Self {
+    pub fn follow(watch: &Watch, flow: &Flow, events: &[Event]) -> Self {
         let mut lives: BTreeMap<String, Documents> = BTreeMap::new();
         for event in events {
             let namespace = event.namespace();
@@ -73,8 +74,12 @@ impl Lives {
                     end(old);
                     let new = lives.entry(format!("{database}.{name}")).or_default();
                     end(new);
-                    let stream = watch.stream_of(event);
-                    if stream.is_some_and(|stream| stream.covers(database, name)) {
+                    // A stream follows its own documents; a partition hands its own over.
+                    let follows = match flow {
+                        Flow::Direct => watch.stream_of(event).into_iter().collect(),
+                        Flow::Topics { .. } => watch.streams(),
+                    };
+                    if follows.iter().any(|stream| stream.covers(database, name)) {
                         let life = Life { version: event.version, alive: true };
                         new.extend(moved.into_iter().map(|id| (id, life)));
                     }

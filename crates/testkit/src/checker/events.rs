@@ -6,11 +6,14 @@ use bson::Document;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::content::{self, Told};
+use super::places::Places;
 use super::verdict::{Findings, Rule};
-use crate::contract;
 use crate::json_column;
+use crate::mapped::{self, Expected};
+use crate::topics::Topics;
 use crate::truth::{Event, MARKERS};
-use crate::watch::{Stream, Watch};
+use crate::watch::Watch;
 
 /// A row of `record_raw`, as the judge reads it.
 #[derive(Debug, Clone, Deserialize)]
@@ -59,27 +62,32 @@ impl Row {
          attrs, tags";
 }
 
-/// The judge of the events. Rows must come by topic and epoch, and in these by offset.
+/// The judge of the events. Rows must come by topic and epoch, and in these by offset; those of topics
+/// only in each partition.
 #[derive(Debug)]
 pub struct EventJudge<'a> {
     watch: &'a Watch,
     events: &'a [Event],
     by_key: HashMap<&'a str, usize>,
     rows_of: Vec<u32>,
-    /// Topic, partition and epoch that rows come from now.
-    lane: Option<(String, u32, String)>,
-    /// By stream: how many numbers without a row the events before each one take.
-    silent: HashMap<String, Vec<u64>>,
-    epochs: HashMap<String, String>,
-    next_offset: u64,
-    last_event: Option<usize>,
+    places: Places,
+    mapped: bool,
     rows: u64,
     findings: Findings,
 }
 
 impl<'a> EventJudge<'a> {
-    /// A judge that knows the truth of what is watched.
+    /// A judge of what streams write, who knows the truth of what is watched.
     pub fn new(watch: &'a Watch, events: &'a [Event]) -> Self {
+        Self::over(Places::streams(watch, events), watch, events)
+    }
+
+    /// A judge of what came through topics, made by the mapping of [`mapped::FILE`] where `mapped` is.
+    pub fn of_topics(topics: &Topics, mapped: bool, watch: &'a Watch, events: &'a [Event]) -> Self {
+        Self { mapped, ..Self::over(Places::partitions(topics), watch, events) }
+    }
+
+    fn over(places: Places, watch: &'a Watch, events: &'a [Event]) -> Self {
         let by_key: HashMap<&str, usize> =
             events.iter().enumerate().map(|(index, event)| (event.key.as_str(), index)).collect();
         let mut findings = Findings::default();
@@ -88,29 +96,14 @@ impl<'a> EventJudge<'a> {
                 format!("{} events have only {} keys", events.len(), by_key.len())
             });
         }
-        Self {
-            watch,
-            events,
-            by_key,
-            rows_of: vec![0; events.len()],
-            lane: None,
-            silent: watch
-                .streams()
-                .iter()
-                .map(|it| (it.topic.clone(), silent(it, watch, events)))
-                .collect(),
-            epochs: HashMap::new(),
-            next_offset: 0,
-            last_event: None,
-            rows: 0,
-            findings,
-        }
+        let rows_of = vec![0; events.len()];
+        Self { watch, events, by_key, rows_of, places, mapped: false, rows: 0, findings }
     }
 
     /// Judges one row.
     pub fn row(&mut self, row: &Row) {
         let index = self.by_key.get(row.idempotency_key.as_str()).copied();
-        self.position(row, index);
+        self.places.place(row, index, &mut self.findings);
         if row.ns_db == MARKERS {
             return;
         }
@@ -131,60 +124,19 @@ impl<'a> EventJudge<'a> {
             });
             return;
         }
-        if self.last_event.is_some_and(|last| last > index) {
-            self.findings.add(Rule::Order, || {
-                format!("`{}` at offset {} comes too late", row.idempotency_key, row.offset)
-            });
-        }
-        self.last_event = Some(index);
-        let stream = self.watch.stream_of(event);
-        if stream.is_none_or(|stream| stream.topic != row.topic) {
-            self.findings.add(Rule::Position, || {
-                format!("`{}` is in the stream `{}`", row.idempotency_key, row.topic)
-            });
-        }
+        self.places.order(row, index, event, self.watch, &mut self.findings);
         self.identity(row, event);
         self.content(row, event);
     }
 
-    fn position(&mut self, row: &Row, index: Option<usize>) {
-        let lane = (row.topic.clone(), row.partition, row.epoch.clone());
-        if self.lane.as_ref() != Some(&lane) {
-            let epoch = self.epochs.entry(row.topic.clone()).or_insert_with(|| row.epoch.clone());
-            let sound = row.epoch.len() == 32
-                && row.epoch.bytes().all(|byte| byte.is_ascii_hexdigit())
-                && row.partition == 0;
-            if !sound || *epoch != row.epoch {
-                let lane = format!("`{}`/{}/`{}`", row.topic, row.partition, row.epoch);
-                self.findings.add(Rule::Position, || format!("a lane that should not be: {lane}"));
-            }
-            self.lane = Some(lane);
-            self.next_offset = 0;
-            self.last_event = None;
-        }
-        let silent = match (self.silent.get(&row.topic), self.last_event, index) {
-            (Some(silent), Some(last), Some(index)) => silent[index].saturating_sub(silent[last]),
-            _ => 0,
-        };
-        let expected = self.next_offset + silent;
-        if row.offset != expected {
-            self.findings.add(Rule::Position, || {
-                let Row { topic, offset, idempotency_key, .. } = row;
-                format!("`{idempotency_key}` in `{topic}` at offset {offset}, expected {expected}")
-            });
-        }
-        self.next_offset = row.offset + 1;
-    }
-
     fn identity(&mut self, row: &Row, event: &Event) {
         let (version, millis) = (event.version.to_string(), event.millis.to_string());
-        let expected: [(&str, &str, &str); 8] = [
+        let expected: [(&str, &str, &str); 7] = [
             ("doc_id", &event.doc_id, &row.doc_id),
             ("version", &version, &row.version),
             ("op", &event.operation, &row.op),
             ("ns_db", &event.database, &row.ns_db),
             ("ns_coll", &event.collection, &row.ns_coll),
-            ("event_type", &event.operation, &row.event_type),
             ("source", "mongo", &row.source),
             ("ts", &millis, &row.millis.to_string()),
         ];
@@ -199,7 +151,7 @@ impl<'a> EventJudge<'a> {
 
     fn content(&mut self, row: &Row, event: &Event) {
         let key = &row.idempotency_key;
-        let mut found: Document = match serde_json::from_str(&row.raw) {
+        let found: Document = match serde_json::from_str(&row.raw) {
             Ok(found) => found,
             Err(error) => {
                 let raw = &row.raw;
@@ -209,35 +161,33 @@ impl<'a> EventJudge<'a> {
                 return;
             }
         };
-        let document = found.get_document("fullDocument").cloned().ok();
-        let looked_up = event.operation == "update";
-        if looked_up {
-            let same = |document: &Document| {
-                event.document.get_document("documentKey").ok().and_then(|key| key.get("_id"))
-                    == document.get("_id")
-            };
-            if document.as_ref().is_some_and(|document| !same(document)) {
-                self.findings.add(Rule::Content, || format!("`{key}`: looked up another document"));
-            }
-            found.remove("fullDocument");
-        }
-        if bytes(&found) != bytes(&event.document) {
-            self.findings.add(Rule::Content, || difference(key, &event.document, &found));
-        }
-        if row.superseded != (looked_up && document.is_none()) {
+        let told = content::compare(event, found);
+        if row.superseded != told.is_superseded(event) {
             let superseded = row.superseded;
             self.findings.add(Rule::Superseded, || format!("`{key}`: superseded is {superseded}"));
         }
-        let expected: Map<String, Value> =
-            document.as_ref().map(json_column::attributes).unwrap_or_default();
-        if !json_column::same_attributes(&expected, &row.attrs)
-            || row.tags != Value::Object(Map::new())
+        let Told { document, wrong } = told;
+        wrong.into_iter().for_each(|it| self.findings.add(Rule::Content, || it));
+        let mapped = self.mapped.then(|| mapped::expected(event, document.as_ref())).flatten();
+        let Expected { event_type, tags, attrs } = mapped.unwrap_or_else(|| Expected {
+            event_type: event.operation.clone(),
+            tags: Map::new(),
+            attrs: document.as_ref().map(json_column::attributes).unwrap_or_default(),
+        });
+        if row.event_type != event_type {
+            self.findings.add(Rule::Identity, || {
+                format!("`{key}`: event_type is `{}`, not `{event_type}`", row.event_type)
+            });
+        }
+        if !json_column::same_attributes(&attrs, &row.attrs)
+            || !json_column::same_attributes(&tags, &row.tags)
         {
             self.findings.add(Rule::Attributes, || {
-                let Row { attrs, tags, .. } = row;
-                let expected = Value::Object(expected);
+                let (found, found_tags) = (&row.attrs, &row.tags);
+                let (attrs, tags) = (Value::Object(attrs), Value::Object(tags));
                 format!(
-                    "`{key}`: expected {expected:.400}, found {attrs:.400} and tags {tags:.100}"
+                    "`{key}`: expected {attrs:.400} and tags {tags:.100}, found {found:.400} and \
+                     tags {found_tags:.100}"
                 )
             });
         }
@@ -252,42 +202,6 @@ impl<'a> EventJudge<'a> {
         }
         (self.rows, self.findings)
     }
-}
-
-/// For each event, how many numbers the events before it take in a stream without a row: what
-/// another stream tells, and the `invalidate` behind what ends the stream.
-fn silent(stream: &Stream, watch: &Watch, events: &[Event]) -> Vec<u64> {
-    let mut count = 0;
-    let before = |event: &Event| {
-        let before = count;
-        if stream.hears(event) {
-            let told = watch.stream_of(event).is_some_and(|owner| owner.topic == stream.topic);
-            count += u64::from(!told) + u64::from(stream.ends_behind(event));
-        }
-        before
-    };
-    events.iter().map(before).collect()
-}
-
-/// A document's BSON: two documents are the same when these are.
-fn bytes(document: &Document) -> Option<Vec<u8>> {
-    document.to_vec().ok()
-}
-
-/// The first field that differs, for the reader of the finding.
-fn difference(key: &str, expected: &Document, found: &Document) -> String {
-    let text = |document: &Document, field: &str| {
-        document.get(field).map_or_else(|| "nothing".into(), contract::canonical_json)
-    };
-    let fields = expected.keys().chain(found.keys());
-    for field in fields {
-        let (expected, found) = (text(expected, field), text(found, field));
-        if expected != found {
-            return format!("`{key}`: {field} is {found:.300}, not {expected:.300}");
-        }
-    }
-    let names = |document: &Document| document.keys().cloned().collect::<Vec<_>>().join(",");
-    format!("`{key}`: same fields, other order or bytes: {} / {}", names(found), names(expected))
 }
 
 /// The row that the contract asks for, for the tests of the judge.
@@ -309,7 +223,7 @@ pub(crate) fn perfect_row(event: &Event, offset: u64) -> Row {
         source: "mongo".into(),
         millis: event.millis,
         superseded: event.operation == "update" && document.is_none(),
-        raw: contract::canonical_json(&bson::Bson::Document(event.document.clone())),
+        raw: crate::contract::canonical_json(&bson::Bson::Document(event.document.clone())),
         attrs: Value::Object(document.map(json_column::attributes).unwrap_or_default()),
         tags: Value::Object(Map::new()),
     }

@@ -235,7 +235,8 @@ fn current(change: impl FnOnce(&mut Vec<CurrentRow>)) -> Vec<Rule> {
     change(&mut view);
     let before_the_start = ("9".to_owned(), vec![0]);
     let collection = BTreeMap::from([("1".to_owned(), bytes), before_the_start]);
-    judge_current("d.c", &Lives::follow(&watch(), &truth()), &collection, &view).rules()
+    judge_current("d.c", &Lives::follow(&watch(), &Flow::Direct, &truth()), &collection, &view)
+        .rules()
 }
 
 #[test]

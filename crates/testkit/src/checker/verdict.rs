@@ -40,24 +40,6 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// All rules.
-    pub const ALL: [Self; 14] = [
-        Self::Lost,
-        Self::Extra,
-        Self::Duplicate,
-        Self::Position,
-        Self::Order,
-        Self::Identity,
-        Self::Content,
-        Self::Superseded,
-        Self::Attributes,
-        Self::CurrentMissing,
-        Self::CurrentExtra,
-        Self::CurrentStale,
-        Self::CurrentDocument,
-        Self::CurrentTombstone,
-    ];
-
     const fn name(self) -> &'static str {
         match self {
             Self::Lost => "lost",
@@ -166,8 +148,13 @@ impl fmt::Display for Verdict {
                 .iter()
                 .sum();
         write!(f, ", {current} wrong in the current state")?;
-        for rule in Rule::ALL {
-            let Some((count, examples)) = findings.found.get(&rule) else { continue };
+        write!(f, "{findings}")
+    }
+}
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (rule, (count, examples)) in &self.found {
             write!(f, "\n  {}: {count}", rule.name())?;
             for example in examples {
                 write!(f, "\n    {example}")?;

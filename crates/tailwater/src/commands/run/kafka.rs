@@ -82,7 +82,7 @@ pub(super) async fn run(
     if parts.sink {
         config.require_clickhouse()?;
     }
-    let client = Client::of(kafka, None);
+    let client = Client::of(kafka, tailwater_kafka::tokens(kafka).await?);
     tokio::select! {
         connected = client.connect(connect::DEFAULT_FIRST_CONNECTION) => connected?,
         () = stop.cancelled() => return Ok(()),
@@ -239,7 +239,7 @@ impl Shared {
     async fn sink(self, vitals: Vitals) -> anyhow::Result<()> {
         let mut backoff = Backoff::new();
         loop {
-            match self.sink_once(vitals.clone()).await {
+            match Box::pin(self.sink_once(vitals.clone())).await {
                 Ok(()) => return Ok(()),
                 Err(error) => pause(error, "sink", &mut backoff).await?,
             }
