@@ -15,6 +15,7 @@ pub mod error;
 pub mod event;
 pub mod exclude;
 pub mod gap;
+pub mod grants;
 pub mod json_column;
 pub mod mapping;
 pub mod message;

@@ -36,6 +36,8 @@ pub(crate) type Property = (Option<Kind>, String, String);
 /// What to do when user, password or token are not taken.
 const SIGN_IN: &str = "check `kafka.sasl` (mechanism, user, password), and that the port is the listener of that mechanism";
 
+const TRANSACTION_TIMEOUT: &str = "transaction.timeout.ms";
+
 /// How every connection to the cluster is made.
 #[derive(Clone)]
 pub struct Client {
@@ -92,6 +94,14 @@ impl Client {
             }
         }
         config
+    }
+
+    /// How long a transaction may stay open: as configured, or else the given time.
+    pub(crate) fn transaction_timeout(&self, usual: Duration) -> Duration {
+        let configured =
+            self.properties.iter().rev().find(|(_, name, _)| name == TRANSACTION_TIMEOUT);
+        let millis = configured.and_then(|(_, _, millis)| millis.trim().parse().ok());
+        millis.map_or(usual, Duration::from_millis)
     }
 
     pub(crate) fn context(&self) -> Context {

@@ -13,6 +13,7 @@ mod doc_id;
 mod ejson;
 mod engine;
 mod fuzz;
+mod grants;
 mod json_column;
 mod layout;
 mod mapping;

@@ -1,6 +1,7 @@
 //! One file a command; each wires parts together and holds no logic.
 
 pub(crate) mod engine;
+pub(crate) mod grants;
 pub(crate) mod query;
 pub(crate) mod run;
 
@@ -12,6 +13,7 @@ pub(crate) async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(run) => run.execute(config).await,
         Command::Query(query) => query.execute(config).await,
+        Command::Grants(grants) => grants.execute(&cli.global),
         Command::Engine(engine) => engine.execute().await,
     }
 }

@@ -77,6 +77,8 @@ pub(crate) struct Stage {
     pub(crate) home: tempfile::TempDir,
     start: String,
     starts: Cell<u32>,
+    /// The next document.
+    next: Cell<i64>,
 }
 
 impl Stage {
@@ -99,6 +101,7 @@ impl Stage {
             home: tempfile::tempdir().unwrap(),
             start: format!("{:.0}", jiff::Timestamp::now()),
             starts: Cell::new(0),
+            next: Cell::new(0),
         })
     }
 
@@ -194,10 +197,22 @@ impl Stage {
         self.mongodb.database(self.name).collection(coll)
     }
 
-    /// Inserts so many documents into `files`, numbered from `first` on.
-    pub(crate) async fn write(&self, first: i64, count: i64) {
+    /// Inserts so many more documents into `files`.
+    pub(crate) async fn write(&self, count: i64) {
+        let first = self.next.get();
+        self.next.set(first + count);
         let documents = (first..first + count).map(|number| doc! { "_id": number, "n": number });
         self.coll("files").insert_many(documents).await.unwrap();
+    }
+
+    /// Goes on writing until something is so.
+    pub(crate) async fn write_until(&self, mut is_so: impl FnMut() -> bool) {
+        let started = Instant::now();
+        while !is_so() {
+            assert!(started.elapsed() < DEADLINE, "it never comes to that");
+            self.write(5).await;
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Runs a statement in ClickHouse.
