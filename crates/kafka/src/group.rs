@@ -433,11 +433,14 @@ fn read_again(client: &Client, group: &str, id: &LaneId, from: Seq, last: Seq) -
                 reread.short = true;
                 break;
             }
-            Some(Err(error)) if classify::kind(&error).action() == Action::Retry => {
-                warn!(stream = %id, %error, "reading again");
+            Some(Err(error)) => {
+                let error = client.explain(error, what());
+                if error.kind().action() != Action::Retry {
+                    return Err(error);
+                }
+                warn!(stream = %id, %error, cause = std::error::Error::source(&error), "reading again");
                 continue;
             }
-            Some(Err(error)) => return Err(failed(error)),
         };
         heard = Instant::now();
         let record = reader::record(&message);
