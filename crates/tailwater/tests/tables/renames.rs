@@ -12,6 +12,7 @@ use rand::{Rng as _, SeedableRng as _};
 use serde_json::json;
 use tailwater_core::event::ChangeEvent;
 use tailwater_core::position::LaneId;
+use tailwater_core::rows::Namespace;
 use tailwater_pipeline::Delivery as _;
 
 use crate::stage::{Life, Stage, entry, event, insert, topic};
@@ -312,6 +313,9 @@ async fn whatever_happens_in_whatever_order_the_lanes_agree_in_the_end() {
 async fn a_rename_that_is_applied_again_changes_nothing() {
     let Some(stage) = Stage::start().await else { return };
     let mut world = World { merges: false, ..World::new(1) };
+    let of = Namespace { db: "d".to_owned(), coll: "a".to_owned() };
+    stage.tables().await.current(&of).await.unwrap();
+    stage.execute("SYSTEM STOP MERGES d__a").await;
     let id = world.insert("a");
     world.write("a", id);
     let rename = world.lanes.values().next().unwrap().len();
