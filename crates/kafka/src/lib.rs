@@ -24,6 +24,7 @@ pub mod offsets;
 mod producer;
 mod reader;
 mod said;
+mod sending;
 mod settings;
 pub mod to_messages;
 pub mod to_normalized;
