@@ -78,8 +78,9 @@ impl Group {
     /// Joins the group of that name.
     ///
     /// # Errors
-    /// Those of making the consumers.
-    pub fn join(
+    /// Those of making the consumers; `Unauthorized` for a topic that we may not see, which would be
+    /// taken for one that is not there yet.
+    pub async fn join(
         client: &Client,
         name: &str,
         subscription: &[String],
@@ -87,6 +88,7 @@ impl Group {
         budget: Budget,
         vitals: Vitals,
     ) -> Result<Self> {
+        topics.expect_visible(subscription).await?;
         let member = Member::join(client, name, subscription)?;
         let reader = Reader::start(client, name, budget)?;
         Ok(Self {
