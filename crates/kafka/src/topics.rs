@@ -169,7 +169,7 @@ impl Topics {
     pub(crate) async fn describe(&self, topic: &str) -> Result<Option<Description>> {
         let (this, topic) = (self.clone(), topic.to_owned());
         blocking(move || {
-            topic_id::describe(&this.admin, &topic, PATIENCE).map_err(|error| {
+            topic_id::describe(&this.admin, &topic, false, PATIENCE).map_err(|error| {
                 this.client.explain(error, format!("cannot look at topic `{topic}`"))
             })
         })
