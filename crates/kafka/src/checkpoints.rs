@@ -18,7 +18,7 @@ mod slots;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -116,9 +116,11 @@ impl CheckpointTopic {
     pub async fn read(client: &Client, group: &str, name: &Arc<str>) -> Result<Self> {
         let committed = client.reader(Isolation::Committed, group)?;
         let uncommitted = client.reader(Isolation::Uncommitted, group)?;
+        // Transactions of ours are over by then.
+        let patience = 2 * client.transaction_timeout(TRANSACTION_TIMEOUT);
         let (client, topic) = (client.clone(), Arc::clone(name));
         let end = blocking(move || end(&client, &uncommitted, &topic)).await?;
-        wait_for(&committed, name, end).await?;
+        wait_for(&committed, name, end, patience).await?;
         let topic = Arc::clone(name);
         let this = blocking(move || read(&committed, &topic)).await?;
         info!(topic = %name, streams = this.streams.len(), "checkpoints read");
@@ -292,7 +294,12 @@ fn end(client: &Client, reader: &BaseConsumer<Context>, topic: &str) -> Result<i
 }
 
 /// Waits until nothing before `end` is in an open transaction.
-async fn wait_for(reader: &Arc<BaseConsumer<Context>>, topic: &Arc<str>, end: i64) -> Result<()> {
+async fn wait_for(
+    reader: &Arc<BaseConsumer<Context>>,
+    topic: &Arc<str>,
+    end: i64,
+    patience: Duration,
+) -> Result<()> {
     let started = Instant::now();
     let mut backoff = Backoff::new();
     loop {
@@ -307,7 +314,7 @@ async fn wait_for(reader: &Arc<BaseConsumer<Context>>, topic: &Arc<str>, end: i6
         if stable >= end {
             return Ok(());
         }
-        if started.elapsed() > TRANSACTION_TIMEOUT * 2 {
+        if started.elapsed() > patience {
             return Err(Error::new(
                 ErrorKind::Unsuitable,
                 format!("a transaction on the checkpoint topic `{topic}` has been open at offset {stable} for {} s", started.elapsed().as_secs()),

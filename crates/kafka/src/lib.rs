@@ -9,6 +9,7 @@
 //! It must never move an offset or a checkpoint by itself: the loop and the deliveries do. Nothing
 //! but `topic_id.rs`, `rights.rs` and `native.rs` has `unsafe` code.
 
+mod aws;
 pub mod checkpoints;
 pub mod classify;
 pub mod client;

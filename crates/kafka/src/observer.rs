@@ -15,7 +15,7 @@ use crate::classify;
 use crate::client::{Client, Context, Isolation, PATIENCE, blocking};
 use crate::metadata::Metadata;
 use crate::rights::{self, Members, Rights};
-use crate::topic_id;
+use crate::topic_id::{self, Description};
 
 /// Looks at a cluster.
 #[derive(Clone)]
@@ -129,17 +129,27 @@ impl Observer {
     /// # Errors
     /// Those of asking.
     pub async fn topic(&self, topic: &str) -> Result<Option<Seen>> {
-        let (this, topic) = (self.clone(), topic.to_owned());
+        Ok(self.topics_of(&[topic.to_owned()]).await?.remove(topic))
+    }
+
+    /// Topics as they are, and our rights to them; those that are not there are left out.
+    ///
+    /// # Errors
+    /// Those of asking.
+    pub async fn topics_of(&self, topics: &[String]) -> Result<BTreeMap<String, Seen>> {
+        if topics.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let (this, topics) = (self.clone(), topics.to_vec());
         blocking(move || {
-            let found = topic_id::describe(&this.admin, &topic, true, PATIENCE);
-            let what = format!("cannot look at topic `{topic}`");
-            let found = found.map_err(|error| this.client.explain(error, what))?;
-            Ok(found.map(|it| Seen {
-                id: it.id,
-                partitions: it.partitions,
-                replicas: it.replicas,
-                rights: it.rights,
-            }))
+            let found = topic_id::describe(&this.admin, &topics, true, PATIENCE);
+            let what = || format!("cannot look at `{}`", topics.join("`, `"));
+            let found = found.map_err(|error| this.client.explain(error, what()))?;
+            let seen = |it: Description| {
+                let Description { id, partitions, replicas, rights } = it;
+                Seen { id, partitions, replicas, rights }
+            };
+            Ok(found.into_iter().map(|(name, it)| (name, seen(it))).collect())
         })
         .await
     }

@@ -24,7 +24,7 @@ use rdkafka::message::{Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use tailwater_core::config::Client as Kind;
 use tailwater_core::position::Millis;
-use tailwater_core::{Error, ErrorKind, Result};
+use tailwater_core::{Action, Error, ErrorKind, Result};
 use tracing::{info, warn};
 
 use crate::classify;
@@ -46,6 +46,8 @@ const POLL: Duration = Duration::from_millis(100);
 const QUEUE_KBYTES: &str = "65536";
 /// Larger than any message can be; what a topic takes is checked before.
 const LARGEST_MESSAGE: &str = "1000000000";
+
+const GIVEN_UP: &str = "the broker has ended the transaction; what was in it is sent again";
 
 /// A record to be sent.
 #[derive(Debug)]
@@ -87,13 +89,14 @@ impl Producer {
     /// A producer that has the transactional id for itself: an earlier one with this id is fenced, and
     /// its open transaction is aborted.
     ///
-    /// `busy` is held while a transaction is open, also by a thread whose task is gone.
+    /// `timeout` is how long a transaction may stay open, where nothing else is configured. `busy` is held while a transaction is open, also by a thread whose task is gone.
     pub(crate) async fn start(
         client: &Client,
         id: &str,
         timeout: Duration,
         busy: Arc<Mutex<()>>,
     ) -> Result<Self> {
+        let timeout = client.transaction_timeout(timeout);
         let mut config = client.config(Kind::Producer);
         let set = config
             .set("transactional.id", id)
@@ -140,7 +143,8 @@ impl Producer {
             let _busy = this.busy.lock().unwrap_or_else(PoisonError::into_inner);
             this.inner.context().begin();
             let begun = this.inner.begin_transaction();
-            begun.map_err(|error| this.error(error, "begin"))?;
+            let what = || format!("cannot begin a transaction of `{}`", this.id);
+            begun.map_err(|error| this.explain(error, what()))?;
             let filled = fill(&Open(&this));
             let Ok(value) = filled else {
                 this.abort()?;
@@ -206,7 +210,7 @@ impl Producer {
             };
             // The call heard nothing, also not that we were refused.
             self.inner.poll(Duration::ZERO);
-            let error = self.client.explain(error, what.clone());
+            let error = self.explain(error, what.clone());
             if !retriable || error.kind() == ErrorKind::Unauthorized {
                 return Err(error);
             }
@@ -214,8 +218,16 @@ impl Producer {
         }
     }
 
-    fn error(&self, error: KafkaError, step: &str) -> Error {
-        self.client.explain(error, format!("cannot {step} a transaction of `{}`", self.id))
+    /// An error of ours. A producer that librdkafka has given up, as when the broker has ended its
+    /// transaction, does nothing any more: there must be another one.
+    fn explain(&self, error: KafkaError, what: String) -> Error {
+        let explained = self.client.explain(error, what.clone());
+        match self.inner.client().fatal_error() {
+            Some(_) if explained.kind().action() == Action::Retry => {
+                Error::new(ErrorKind::InUse, what).with_source(explained).with_hint(GIVEN_UP)
+            }
+            _ => explained,
+        }
     }
 }
 
@@ -241,8 +253,7 @@ impl Open<'_> {
                     producer.poll(POLL);
                 }
                 Err((error, _)) => {
-                    let what = format!("cannot send to topic `{topic}`");
-                    return Err(self.0.client.explain(error, what));
+                    return Err(self.0.explain(error, format!("cannot send to topic `{topic}`")));
                 }
             }
         }
@@ -258,7 +269,7 @@ impl Open<'_> {
         match landed.failed.take() {
             Some((topic, error)) => {
                 let what = format!("topic `{topic}` did not take a record");
-                Err(self.0.client.explain(error, what))
+                Err(self.0.explain(error, what))
             }
             None => Ok(landed.last.clone()),
         }

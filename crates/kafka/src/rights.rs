@@ -62,6 +62,20 @@ const fn number(operation: Operation) -> rd::rd_kafka_AclOperation_t {
     }
 }
 
+/// Lets a request ask for our rights too.
+///
+/// # Safety
+/// `options` must be alive, of a request that can.
+pub(crate) unsafe fn ask(options: *mut rd::rd_kafka_AdminOptions_t) {
+    // SAFETY: as the function's. An error is ours to destroy, and means that nothing is told.
+    unsafe {
+        let refused = rd::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
+        if !refused.is_null() {
+            rd::rd_kafka_error_destroy(refused);
+        }
+    }
+}
+
 /// Asks who is in a group. Blocks, at most `patience`.
 pub(crate) fn members<C: ClientContext>(
     admin: &AdminClient<C>,
@@ -81,10 +95,7 @@ pub(crate) fn members<C: ClientContext>(
             rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS,
         );
         rd::rd_kafka_AdminOptions_set_request_timeout(options, millis, std::ptr::null_mut(), 0);
-        let refused = rd::rd_kafka_AdminOptions_set_include_authorized_operations(options, 1);
-        if !refused.is_null() {
-            rd::rd_kafka_error_destroy(refused);
-        }
+        ask(options);
         let queue = rd::rd_kafka_queue_new(client);
         rd::rd_kafka_DescribeConsumerGroups(client, names.as_mut_ptr(), 1, options, queue);
         // Longer than the request itself may take, so that its own answer comes first.

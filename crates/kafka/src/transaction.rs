@@ -289,17 +289,17 @@ impl<P: Progress> Delivery for Transaction<P> {
         let messages = Arc::new(messages);
         let mut backoff = Backoff::new();
         while let Err(error) = self.try_deliver(&messages, &streams).await {
-            if error.kind().action() != Action::Retry {
-                return Err(error);
-            }
             for (lane, ..) in &delivered {
                 self.vitals.delivery_failed(lane);
             }
-            warn!(%error, cause = std::error::Error::source(&error), "transaction aborted, sending again");
             for message in messages.iter() {
                 // One of them may be gone, or another one by now.
                 self.topics.forget(&message.topic);
             }
+            if error.kind().action() != Action::Retry {
+                return Err(error);
+            }
+            warn!(%error, cause = std::error::Error::source(&error), "transaction aborted, sending again");
             backoff.pause().await;
         }
         for (lane, events, newest) in delivered {

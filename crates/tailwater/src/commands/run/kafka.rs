@@ -185,8 +185,9 @@ impl Shared {
         let budget = self.budget.clone();
         let lanes: Vec<LaneId> =
             mongodb.scopes.iter().map(|scope| LaneId::stream(&scope.entry())).collect();
+        let transform = ToMessages::new(producing(kafka)).watching(mongodb.scopes.clone());
+        let transform = Arc::new(transform);
         let streams = Streams::new(server, mongodb.scopes, mongodb.watch, budget, vitals.clone());
-        let transform = Arc::new(ToMessages::new(producing(kafka)));
         let result = worker::run(streams, transform, delivery, self.limits(), stop).await;
         // Who stands by hears nothing of them, and is healthy.
         lanes.iter().for_each(|lane| vitals.forget(lane));
