@@ -180,7 +180,7 @@ impl Topics {
         }
         let this = self.clone();
         blocking(move || {
-            topic_id::describe(&this.admin, &topics, PATIENCE).map_err(|error| {
+            topic_id::describe(&this.admin, &topics, false, PATIENCE).map_err(|error| {
                 this.client.explain(error, format!("cannot look at `{}`", topics.join("`, `")))
             })
         })
