@@ -216,7 +216,7 @@ mod tests {
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = [0; 4096];
-            let _ = stream.read(&mut request).unwrap();
+            assert!(stream.read(&mut request).unwrap() > 0);
             let length = body.len();
             let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close";
             write!(stream, "{head}\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();

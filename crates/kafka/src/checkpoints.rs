@@ -12,6 +12,9 @@
 //! too, and reads the committed ones up to there: an earlier end could hide what another producer's open
 //! transaction stands before.
 
+mod rewind;
+mod slots;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -20,7 +23,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::message::Message as _;
+use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 use tailwater_core::gap::{Gap, GapRecord};
@@ -36,6 +39,7 @@ use crate::losses;
 use crate::producer::{Offsets, Open, Outgoing, TRANSACTION_TIMEOUT};
 use crate::topics::Topic;
 use crate::transaction::{Progress, Routes};
+pub use slots::{Looked, Slot};
 
 /// So many records of each stream outlive compaction.
 const SLOTS: u64 = 16;
@@ -94,6 +98,15 @@ struct StoredTopic {
 }
 
 impl CheckpointTopic {
+    fn empty(name: &Arc<str>) -> Self {
+        Self {
+            name: Arc::clone(name),
+            streams: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            gaps: BTreeMap::new(),
+        }
+    }
+
     /// Reads the topic, which must be there, as it is for whoever has the transactional id. `group`
     /// is a group's name that we may use; it is not joined.
     ///
@@ -196,12 +209,8 @@ impl CheckpointTopic {
         let wrong = |error: serde_json::Error| error.to_string();
         match key.split('/').next() {
             Some("stream") => {
-                let stored: StoredStream = serde_json::from_slice(value).map_err(wrong)?;
-                let epoch = Epoch::parse(&stored.epoch).ok_or("an epoch is not 32 hex digits")?;
-                let cursor = hex::decode(&stored.cursor).map_err(|_| "a cursor is not hex")?;
-                let next = Position { seq: stored.seq, cursor: Bytes::from(cursor) };
-                let value = Checkpoint { epoch, next, pending: None, renumbered: false };
-                newest(&mut self.streams, stored.stream, Numbered { n: stored.n, value });
+                let (stream, found) = StoredStream::read(value)?;
+                newest(&mut self.streams, stream, found);
             }
             Some("topic") => {
                 let stored: StoredTopic = serde_json::from_slice(value).map_err(wrong)?;
@@ -258,6 +267,18 @@ impl Progress for CheckpointTopic {
     }
 }
 
+impl StoredStream {
+    /// Reads a value; gives the stream, and its checkpoint.
+    fn read(value: &[u8]) -> std::result::Result<(String, Numbered<Checkpoint>), String> {
+        let stored: Self = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+        let epoch = Epoch::parse(&stored.epoch).ok_or("an epoch is not 32 hex digits")?;
+        let cursor = hex::decode(&stored.cursor).map_err(|_| "a cursor is not hex")?;
+        let next = Position { seq: stored.seq, cursor: Bytes::from(cursor) };
+        let value = Checkpoint { epoch, next, pending: None, renumbered: false };
+        Ok((stored.stream, Numbered { n: stored.n, value }))
+    }
+}
+
 fn newest<T>(map: &mut BTreeMap<String, Numbered<T>>, key: String, found: Numbered<T>) {
     let known = map.get(&key).is_some_and(|known| known.n > found.n);
     if !known {
@@ -309,24 +330,29 @@ async fn wait_for(
 
 /// Reads all that is committed.
 fn read(reader: &BaseConsumer<Context>, topic: &Arc<str>) -> Result<CheckpointTopic> {
+    let mut found = CheckpointTopic::empty(topic);
+    scan(reader, topic, |_, key, value| found.take(key, value))?;
+    Ok(found)
+}
+
+/// Takes in every committed record that has not been taken back, with its key and its value.
+fn scan(
+    reader: &BaseConsumer<Context>,
+    topic: &Arc<str>,
+    mut take: impl FnMut(&BorrowedMessage<'_>, &[u8], &[u8]) -> std::result::Result<(), String>,
+) -> Result<()> {
     let what = || format!("cannot read the checkpoint topic `{topic}`");
     let failed = |error: KafkaError| classify::error(error, what());
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, 0, Offset::Beginning).map_err(failed)?;
     reader.assign(&list).map_err(failed)?;
-    let mut found = CheckpointTopic {
-        name: Arc::clone(topic),
-        streams: BTreeMap::new(),
-        topics: BTreeMap::new(),
-        gaps: BTreeMap::new(),
-    };
     let started = Instant::now();
     let mut heard = started;
     while heard.elapsed() < TRANSACTION_TIMEOUT {
         let message = match reader.poll(PATIENCE) {
             None => continue,
             // All that is committed was read.
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(found),
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
             Some(Err(error))
                 if classify::kind(&error).action() == tailwater_core::Action::Retry =>
             {
@@ -339,7 +365,7 @@ fn read(reader: &BaseConsumer<Context>, topic: &Arc<str>) -> Result<CheckpointTo
         heard = Instant::now();
         // Without a value it was taken back.
         let (Some(key), Some(value)) = (message.key(), message.payload()) else { continue };
-        found.take(key, value).map_err(|why| {
+        take(&message, key, value).map_err(|why| {
             Error::new(
                 ErrorKind::Corrupt,
                 format!(

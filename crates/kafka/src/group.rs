@@ -82,8 +82,9 @@ impl Group {
     /// Joins the group of that name.
     ///
     /// # Errors
-    /// Those of making the consumers.
-    pub fn join(
+    /// Those of making the consumers; `Unauthorized` for a topic that we may not see, which would be
+    /// taken for one that is not there yet.
+    pub async fn join(
         client: &Client,
         name: &str,
         subscription: &[String],
@@ -91,6 +92,7 @@ impl Group {
         budget: Budget,
         vitals: Vitals,
     ) -> Result<Self> {
+        topics.expect_visible(subscription).await?;
         let member = Member::join(client, name, subscription)?;
         let reader = Reader::start(client, name, budget)?;
         Ok(Self {
@@ -462,11 +464,14 @@ fn read_again(client: &Client, group: &str, id: &LaneId, from: Seq, last: Seq) -
                 reread.short = true;
                 break;
             }
-            Some(Err(error)) if classify::kind(&error).action() == Action::Retry => {
-                warn!(stream = %id, %error, "reading again");
+            Some(Err(error)) => {
+                let error = client.explain(error, what());
+                if error.kind().action() != Action::Retry {
+                    return Err(error);
+                }
+                warn!(stream = %id, %error, cause = std::error::Error::source(&error), "reading again");
                 continue;
             }
-            Some(Err(error)) => return Err(failed(error)),
         };
         heard = Instant::now();
         let record = reader::record(&message);

@@ -1,6 +1,6 @@
 //! What a topic is: its id, which outlives no deletion, and how many partitions it has.
 //!
-//! The one module here with `unsafe` code: the `rdkafka` crate does not wrap `DescribeTopics`.
+//! One of the modules here with `unsafe` code: the `rdkafka` crate does not wrap `DescribeTopics`.
 
 #![expect(unsafe_code, reason = "calls of librdkafka that have no safe wrapper")]
 
@@ -14,6 +14,8 @@ use rdkafka::client::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tailwater_core::position::Epoch;
 
+use crate::rights::{self, Rights};
+
 /// A topic as the cluster has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Description {
@@ -21,15 +23,21 @@ pub(crate) struct Description {
     pub(crate) id: Epoch,
     /// How many partitions it has.
     pub(crate) partitions: u32,
+    /// On how many brokers the first of them is meant to be.
+    pub(crate) replicas: u32,
+    /// What we may do with it, where that was asked.
+    pub(crate) rights: Option<Rights>,
 }
 
 /// The topics of some names, by their names.
 pub(crate) type Descriptions = BTreeMap<String, Description>;
 
-/// Asks for topics; those that are not there are left out. Blocks, at most `patience`.
+/// Asks for topics, and perhaps for our rights to them; those that are not there are left out. Blocks,
+/// at most `patience`.
 pub(crate) fn describe<C: ClientContext>(
     admin: &AdminClient<C>,
     topics: &[String],
+    with_rights: bool,
     patience: Duration,
 ) -> Result<Descriptions, KafkaError> {
     let millis = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
@@ -48,6 +56,9 @@ pub(crate) fn describe<C: ClientContext>(
             rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
         );
         rd::rd_kafka_AdminOptions_set_request_timeout(options, millis, std::ptr::null_mut(), 0);
+        if with_rights {
+            rights::ask(options);
+        }
         let queue = rd::rd_kafka_queue_new(client);
         rd::rd_kafka_DescribeTopics(client, collection, options, queue);
         // Longer than the request itself may take, so that its own answer comes first.
@@ -103,15 +114,24 @@ unsafe fn read(event: *mut rd::rd_kafka_event_t) -> Result<Descriptions, KafkaEr
             }
             let name = CStr::from_ptr(rd::rd_kafka_TopicDescription_name(topic));
             let mut partitions = 0;
-            rd::rd_kafka_TopicDescription_partitions(topic, &raw mut partitions);
+            let list = rd::rd_kafka_TopicDescription_partitions(topic, &raw mut partitions);
+            let mut replicas = 0;
+            if !list.is_null() && partitions > 0 {
+                rd::rd_kafka_TopicPartitionInfo_replicas(*list, &raw mut replicas);
+            }
+            let mut count = 0;
+            let operations =
+                rd::rd_kafka_TopicDescription_authorized_operations(topic, &raw mut count);
             let id = rd::rd_kafka_TopicDescription_topic_id(topic);
             let half = |bits: i64| u128::from(bits.cast_unsigned());
             let most = half(rd::rd_kafka_Uuid_most_significant_bits(id));
             let least = half(rd::rd_kafka_Uuid_least_significant_bits(id));
             let id = Epoch::new((most << 64 | least).to_be_bytes());
-            let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
+            let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+            let (partitions, replicas) = (number(partitions), number(replicas));
+            let rights = Rights::read(operations, count);
             let name = name.to_string_lossy().into_owned();
-            found.insert(name, Description { id, partitions });
+            found.insert(name, Description { id, partitions, replicas, rights });
         }
     }
     Ok(found)

@@ -23,5 +23,6 @@ mod producing;
 mod reading;
 mod rows;
 mod sample;
+mod status;
 mod walker;
 mod wide;

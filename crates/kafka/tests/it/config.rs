@@ -12,17 +12,13 @@ impl Secrets for Files {
     }
 
     fn file(&self, path: &str) -> Result<String, String> {
-        let path = match Path::new(path) {
+        let path = match path {
             // As the docs name them.
-            path if path.ends_with("client.key") => pem("plain.key"),
-            path if path.ends_with("client.pem") || path.ends_with("kafka-ca.pem") => {
-                pem("chain.pem")
-            }
-            path => path.display().to_string(),
+            "/etc/tailwater/client.key" => pem("plain.key"),
+            "/etc/tailwater/client.pem" | "/etc/ssl/kafka-ca.pem" => pem("chain.pem"),
+            path if path.starts_with("/run/secrets/") => return Ok("secret".to_owned()),
+            path => path.to_owned(),
         };
-        if path.starts_with("/run/secrets/") {
-            return Ok("secret".to_owned());
-        }
         std::fs::read_to_string(&path).map_err(|error| format!("`{path}`: {error}"))
     }
 }

@@ -1,8 +1,6 @@
 //! The broker is away, checks rights, or takes little. It is another one than that of the other
 //! tests, which take turns with it.
 
-use std::time::Duration;
-
 use tailwater_pipeline::failpoint;
 use tailwater_testkit::kafka::Cluster;
 use tailwater_testkit::servers::{Kafka, Options};
@@ -57,7 +55,7 @@ async fn a_broker_that_dies_before_a_commit_commits_once() {
     stage.write_until(|| source.is_still()).await;
     kafka.kill().unwrap();
     source.go_on();
-    source.says("trying again").await;
+    source.says("brokers are down").await;
     kafka.start_again().await.unwrap();
     stage.write(20).await;
     stage.judge_topics(&mut source).await;
@@ -127,8 +125,8 @@ async fn a_wrong_password_and_a_broker_that_is_gone_are_named() {
         stage.sign_in(&kafka, "wrong-password");
     }
     let wrong = stage.start(&["sink"]);
-    let hints = ["cannot reach Kafka at", "hint: check `kafka.sasl` (mechanism, user, password)"];
-    let log = wrong.refuses_within(Duration::from_secs(20), &hints).await;
+    let hints = ["cannot reach Kafka at", "hint: check `username` and `password` in `kafka.sasl`"];
+    let log = wrong.refuses(&hints).await;
     assert!(!log.contains("wrong-password"), "{log}");
 
     stage.settings.kafka.clear();
@@ -137,7 +135,7 @@ async fn a_wrong_password_and_a_broker_that_is_gone_are_named() {
     stage.start(&["source"]).refuses(&gone).await;
 }
 
-/// What a sink notes beside an offset is larger than the broker takes, and then than Tailwater writes.
+/// What a sink notes beside an offset is larger than the broker takes.
 #[tokio::test(flavor = "multi_thread")]
 async fn metadata_that_is_too_large_is_named_and_nothing_is_lost() {
     let Some(mut stage) = Stage::set("metadata").await else { return };
@@ -147,13 +145,10 @@ async fn metadata_that_is_too_large_is_named_and_nothing_is_lost() {
     let mut source = stage.start(&["source"]);
     stage.write(20).await;
     stage.judge_topics(&mut source).await;
-    let tables = |records: &str| format!("tables: {{ records: {records}, raw_cdc: {records}2 }},");
-    stage.settings.clickhouse = tables(&"r".repeat(150));
+    let [records, raw] = ["r", "c"].map(|letter| letter.repeat(140));
+    stage.settings.clickhouse = format!("tables: {{ records: {records}, raw_cdc: {raw} }},");
     let broker = ["hint: raise the broker's `offset.metadata.max.bytes`"];
     stage.start(&["sink"]).refuses(&broker).await;
-    stage.settings.clickhouse = tables(&"é".repeat(100));
-    let ours = ["takes", "more than 1024", "hint: give the tables shorter names"];
-    stage.start(&["sink"]).refuses(&ours).await;
     stage.settings.clickhouse.clear();
     let mut sink = stage.start(&["sink"]);
     stage.judge(&mut [&mut source, &mut sink]).await;

@@ -95,11 +95,11 @@ impl Stage {
             servers,
             cluster: Cluster::at(&servers.kafka.bootstrap()),
             truth: Truth::start(&mongodb).await.unwrap(),
+            start: now(&mongodb).await,
             mongodb,
             clickhouse: ClickHouse::new(&url, name),
             proxy: Proxy::start(servers.engine.address()).await.unwrap(),
             home: tempfile::tempdir().unwrap(),
-            start: format!("{:.0}", jiff::Timestamp::now()),
             starts: Cell::new(0),
             next: Cell::new(0),
         })
@@ -277,4 +277,11 @@ impl Stage {
     pub(crate) async fn committed(&self, coll: &str) -> Vec<Committed> {
         self.cluster.committed(&self.group("sink"), &self.topic(coll)).await.unwrap()
     }
+}
+
+/// MongoDB's own time, which is behind the clock's where nothing is written.
+async fn now(mongodb: &Client) -> String {
+    let hello = mongodb.database("admin").run_command(doc! { "hello": 1 }).await.unwrap();
+    let seconds = hello.get_timestamp("operationTime").unwrap().time;
+    jiff::Timestamp::from_second(seconds.into()).unwrap().to_string()
 }

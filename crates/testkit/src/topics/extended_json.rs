@@ -25,9 +25,10 @@ fn shown(json: Json) -> Value {
     match json {
         Json::Scalar(value) => value,
         Json::List(items) => items.into_iter().map(shown).collect(),
-        Json::Object(fields) => {
-            fields.into_iter().map(|(name, value)| (name.replace('.', "%2E"), shown(value))).collect()
-        }
+        Json::Object(fields) => fields
+            .into_iter()
+            .map(|(name, value)| (name.replace('.', "%2E"), shown(value)))
+            .collect(),
     }
 }
 
