@@ -14,6 +14,7 @@ mod ejson;
 mod engine;
 mod fuzz;
 mod json_column;
+mod kafka_engine;
 mod layout;
 mod mapping;
 mod message;
