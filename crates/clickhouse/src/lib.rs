@@ -6,6 +6,7 @@
 pub mod classify;
 pub mod connection;
 mod endings;
+pub mod gaps;
 mod look;
 mod of_records;
 pub mod schema;

@@ -4,7 +4,7 @@
 //!   event of a document ─▶ one message, in the partition of its `_id`
 //!                    └──▶ and a null behind it, for compacted topics
 //!   drop, dropDatabase ─▶ a copy for each partition
-//!   rename ─▶ a copy for each partition of the old topic, and of the new one
+//!   rename ─▶ a copy for each partition of the old topic, and of the new one, by the stream of each
 //!   other DDL ─▶ one message, in the partition of its namespace
 //!   invalidate ─▶ nothing
 //! ```
@@ -23,6 +23,7 @@ use crate::event::ChangeEvent;
 use crate::message::{self, Format, header, murmur2};
 use crate::position::Millis;
 use crate::record::{Message, Route};
+use crate::scope::Scope;
 use crate::{Error, ErrorKind, Result, ejson};
 
 /// Names topics.
@@ -107,41 +108,71 @@ impl Producing {
         Self { topics, manner: Manner::Connector(messages) }
     }
 
-    /// Appends the messages of an event.
+    /// Appends the messages of an event, of whatever a topic may be.
+    ///
+    /// # Errors
+    /// As [`Self::messages_of`].
+    pub fn messages(&self, event: &ChangeEvent, out: &mut Vec<Message>) -> Result<Produced> {
+        self.messages_of(None, event, out)
+    }
+
+    /// Appends the messages that the stream of this scope has to tell of an event: into the topics of
+    /// what it watches, so that a topic holds what one stream tells, once and in its order.
     ///
     /// # Errors
     /// `Refused` when the event's documents are not BSON, or its namespace is not UTF-8.
-    pub fn messages(&self, event: &ChangeEvent, out: &mut Vec<Message>) -> Result<Produced> {
+    pub fn messages_of(
+        &self,
+        scope: Option<&Scope>,
+        event: &ChangeEvent,
+        out: &mut Vec<Message>,
+    ) -> Result<Produced> {
         if event.is_invalidate() {
             return Ok(Produced::Nothing);
         }
         match self.manner {
-            Manner::Own(style) => self.own(style, event, out),
+            Manner::Own(style) => self.own(style, scope, event, out),
             Manner::Connector(messages) => self.connectors(messages, event, out),
         }
     }
 
-    fn topic(&self, (db, coll): (&[u8], &[u8])) -> Result<Option<Arc<str>>> {
-        let text = |name| {
-            str::from_utf8(name).map_err(|error| {
-                Error::new(ErrorKind::Refused, "cannot name a topic: a namespace is not UTF-8")
-                    .with_source(error)
-            })
-        };
-        Ok(self.topics.topic(text(db)?, text(coll)?))
+    fn topic(&self, name: (&[u8], &[u8])) -> Result<Option<Arc<str>>> {
+        let (db, coll) = texts(name)?;
+        Ok(self.topics.topic(db, coll))
     }
 
-    fn own(&self, style: Style, event: &ChangeEvent, out: &mut Vec<Message>) -> Result<Produced> {
-        let topic = self.topic((event.db(), event.coll()))?;
-        let to = match event.operation_type() {
-            b"rename" => self.topic(event.renamed_to())?.filter(|to| Some(to) != topic.as_ref()),
-            _ => None,
+    fn own(
+        &self,
+        style: Style,
+        scope: Option<&Scope>,
+        event: &ChangeEvent,
+        out: &mut Vec<Message>,
+    ) -> Result<Produced> {
+        let from = (event.db(), event.coll());
+        let (topic, to) = match event.operation_type() {
+            b"rename" => {
+                let watches = |(db, coll)| scope.is_none_or(|scope| scope.covers(db, coll));
+                let of = |name| match watches(texts(name)?) {
+                    true => self.topic(name).map(Some),
+                    false => Ok(None),
+                };
+                let (old, new) = (of(from)?, of(event.renamed_to())?);
+                if old.is_none() && new.is_none() {
+                    return Ok(Produced::Nothing);
+                }
+                let (old, new) = (old.flatten(), new.flatten());
+                (old.clone(), new.filter(|new| Some(new) != old.as_ref()))
+            }
+            // Another stream tells it, and nothing ends with it: all collections were dropped before.
+            b"dropDatabase" if !event.is_listed() => return Ok(Produced::Nothing),
+            _ => (self.topic(from)?, None),
         };
         if topic.is_none() && to.is_none() {
             return Ok(Produced::NoTopic);
         }
         let write =
             |topic| message_of(style, event, topic).map_err(|error| malformed(event, error));
+        let has_row = topic.is_some();
         if let Some(topic) = topic {
             let message = write(topic)?;
             let tombstone = (style.tombstones && is_delete(event) && message.value.is_some())
@@ -150,9 +181,9 @@ impl Producing {
             out.extend(tombstone);
         }
         if let Some(to) = to {
-            // The row is that of the old name.
             let mut message = write(to)?;
-            if event.is_listed() {
+            // The row is that of the old name, where that is told.
+            if event.is_listed() && has_row {
                 message.headers.push((header::ROW.into(), Bytes::from_static(b"0")));
             }
             out.push(message);
@@ -192,6 +223,16 @@ impl Producing {
         });
         Ok(Produced::Messages)
     }
+}
+
+fn texts<'n>((db, coll): (&'n [u8], &'n [u8])) -> Result<(&'n str, &'n str)> {
+    let text = |name| {
+        str::from_utf8(name).map_err(|error| {
+            Error::new(ErrorKind::Refused, "cannot name a topic: a namespace is not UTF-8")
+                .with_source(error)
+        })
+    };
+    Ok((text(db)?, text(coll)?))
 }
 
 /// The key of an event: that of its document, else its resume token as `_id`, as the connector has

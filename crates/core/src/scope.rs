@@ -90,18 +90,20 @@ impl Scope {
     }
 }
 
-/// Whether an event is of a collection that counts; without scopes all do. An event of a database
-/// concerns all that is watched in it.
+/// Whether an event is of a collection that counts, or makes one that does; without scopes all do. An
+/// event of a database concerns all that is watched in it.
 pub fn counts(scopes: Option<&[Scope]>, event: &ChangeEvent) -> bool {
     let Some(scopes) = scopes else { return true };
-    // Names that are no text are refused where they are needed.
-    let (Ok(db), Ok(coll)) = (str::from_utf8(event.db()), str::from_utf8(event.coll())) else {
-        return true;
+    let counts = |(db, coll)| {
+        // Names that are no text are refused where they are needed.
+        let (Ok(db), Ok(coll)) = (str::from_utf8(db), str::from_utf8(coll)) else { return true };
+        scopes.iter().any(|scope| match coll.is_empty() {
+            true => scope.reaches(db),
+            false => scope.covers(db, coll),
+        })
     };
-    scopes.iter().any(|scope| match coll.is_empty() {
-        true => scope.reaches(db),
-        false => scope.covers(db, coll),
-    })
+    counts((event.db(), event.coll()))
+        || event.operation_type() == b"rename" && counts(event.renamed_to())
 }
 
 /// Refuses streams that would bring the same change twice.
@@ -240,6 +242,22 @@ mod tests {
             let scope = Scope::collection(pattern).unwrap();
             assert_eq!(scope.covers(db, coll), covered, "{pattern} {name}");
         }
+    }
+
+    #[test]
+    fn an_event_counts_where_it_is_of_what_is_watched_or_makes_it() {
+        let scopes = [Scope::collection("d.one").unwrap(), Scope::collection("e.job_*").unwrap()];
+        let counts = |kind: &str, (db, coll): (&str, &str), to: &str| {
+            let event = bson::doc! {
+                "_id": { "_data": "826B03E054000000052B022C0100296E04" }, "operationType": kind,
+                "ns": { "db": db, "coll": coll }, "to": { "db": "d", "coll": to },
+            };
+            let event = ChangeEvent::index(event.to_vec().unwrap().into()).unwrap();
+            super::counts(Some(&scopes), &event)
+        };
+        assert!(counts("insert", ("d", "one"), "x") && !counts("insert", ("d", "two"), "one"));
+        assert!(counts("rename", ("d", "two"), "one") && !counts("rename", ("d", "two"), "three"));
+        assert!(counts("dropDatabase", ("e", ""), "x") && !counts("dropDatabase", ("f", ""), "x"));
     }
 
     #[test]

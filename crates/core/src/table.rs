@@ -21,7 +21,7 @@ pub use self::create::{
     create_records, set_comment, set_ttl, set_window, ttl_of,
 };
 pub use self::ends::{copy_all, end_all, first_end_behind, note_copy, note_end, was_copied};
-pub use self::gaps::{GAPS, create_gaps, record_gap};
+pub use self::gaps::{GAPS, create_gaps, last_gaps, record_gap};
 pub use self::read_back::{RowsOf, another_epoch, count_from, greatest_offset, read_back};
 
 /// The name of a table, without its database.

@@ -135,6 +135,49 @@ pub fn is_subscribed(subscription: &[String], topic: &str) -> bool {
     })
 }
 
+/// The name that an entry of a subscription is, or `false` and the beginning that all names have that
+/// it matches; nothing where that cannot be told.
+pub fn covering(entry: &str) -> (String, bool) {
+    let Some(regex) = entry.strip_prefix('^') else { return (entry.to_owned(), true) };
+    // Ours may be two forms in parentheses, which begin alike.
+    let grouped = regex.strip_prefix('(').and_then(|inner| inner.strip_suffix(")$"));
+    let forms: Vec<(String, bool)> = match grouped {
+        Some(inner) => inner.split('|').map(beginning).collect(),
+        None if regex.contains('|') => return (String::new(), false),
+        None => vec![beginning(regex)],
+    };
+    let mut forms = forms.into_iter();
+    let Some(first) = forms.next() else { return (String::new(), false) };
+    forms.fold((first.0, first.1 && grouped.is_none()), |(start, _), (other, _)| {
+        let same = start.chars().zip(other.chars()).take_while(|(a, b)| a == b).count();
+        (start.chars().take(same).collect(), false)
+    })
+}
+
+/// The literal text at the beginning of a regex, and whether that is all of it.
+fn beginning(regex: &str) -> (String, bool) {
+    let mut name = String::new();
+    let mut rest = regex;
+    loop {
+        let (sign, behind) = match rest.chars().next() {
+            None => return (name, false),
+            Some('$') if rest == "$" => return (name, true),
+            Some('[') if rest.starts_with("[.]") => ('.', &rest[3..]),
+            Some('\\') if rest[1..].starts_with(['.', '-']) => {
+                (if rest.starts_with("\\.") { '.' } else { '-' }, &rest[2..])
+            }
+            Some(c) if c != '.' && is_legal(c) => (c, &rest[1..]),
+            Some(_) => return (name, false),
+        };
+        // What may be absent, or come again, is no beginning.
+        if behind.starts_with(['?', '*', '+', '{']) {
+            return (name, false);
+        }
+        name.push(sign);
+        rest = behind;
+    }
+}
+
 /// Reads a template.
 fn parts(template: &str) -> Result<Vec<Part>, String> {
     let mut parts = Vec::new();
@@ -314,6 +357,35 @@ mod tests {
             connector(&settings),
             connector(&to_one),
         ]
+    }
+
+    #[test]
+    fn a_subscription_is_covered_by_a_name_or_a_beginning() {
+        for (entry, name, is_name) in [
+            ("events.mongo.d.c", "events.mongo.d.c", true),
+            ("^events[.]mongo[.]d$", "events.mongo.d", true),
+            ("^events[.]mongo[.].*$", "events.mongo.", false),
+            (r"^events\.a-b\.", "events.a-b.", false),
+            ("^ab?c$", "a", false),
+            ("^ab{2}$", "a", false),
+            ("^a.c$", "a", false),
+            ("^a|b$", "", false),
+            ("^(ab1|ab2|abc)$", "ab", false),
+            ("^(ab)$", "ab", false),
+            ("^[ab]c$", "", false),
+            ("^(a(b|c)|d)$", "", false),
+            ("^", "", false),
+        ] {
+            assert_eq!(covering(entry), (name.to_owned(), is_name), "{entry}");
+        }
+        let glob = TopicNaming::default().subscription(&[Scope::collection("d.a*z").unwrap()]);
+        let starts: Vec<_> = glob.iter().map(|entry| covering(entry)).collect();
+        let start = |start: &str, is_name| (start.to_owned(), is_name);
+        assert_eq!(
+            starts,
+            [start("events.mongo.d.a", false), start("events.mongo.d", true)],
+            "{glob:?}"
+        );
     }
 
     #[test]

@@ -12,15 +12,18 @@
 //! too, and reads the committed ones up to there: an earlier end could hide what another producer's open
 //! transaction stands before.
 
+mod rewind;
+mod slots;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::message::Message as _;
+use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 use tailwater_core::gap::{Gap, GapRecord};
@@ -36,6 +39,7 @@ use crate::losses;
 use crate::producer::{Offsets, Open, Outgoing, TRANSACTION_TIMEOUT};
 use crate::topics::Topic;
 use crate::transaction::{Progress, Routes};
+pub use slots::{Looked, Slot};
 
 /// So many records of each stream outlive compaction.
 const SLOTS: u64 = 16;
@@ -94,6 +98,15 @@ struct StoredTopic {
 }
 
 impl CheckpointTopic {
+    fn empty(name: &Arc<str>) -> Self {
+        Self {
+            name: Arc::clone(name),
+            streams: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            gaps: BTreeMap::new(),
+        }
+    }
+
     /// Reads the topic, which must be there, as it is for whoever has the transactional id. `group`
     /// is a group's name that we may use; it is not joined.
     ///
@@ -103,9 +116,11 @@ impl CheckpointTopic {
     pub async fn read(client: &Client, group: &str, name: &Arc<str>) -> Result<Self> {
         let committed = client.reader(Isolation::Committed, group)?;
         let uncommitted = client.reader(Isolation::Uncommitted, group)?;
+        // Transactions of ours are over by then.
+        let patience = 2 * client.transaction_timeout(TRANSACTION_TIMEOUT);
         let (client, topic) = (client.clone(), Arc::clone(name));
         let end = blocking(move || end(&client, &uncommitted, &topic)).await?;
-        wait_for(&committed, name, end).await?;
+        wait_for(&committed, name, end, patience).await?;
         let topic = Arc::clone(name);
         let this = blocking(move || read(&committed, &topic)).await?;
         info!(topic = %name, streams = this.streams.len(), "checkpoints read");
@@ -194,12 +209,8 @@ impl CheckpointTopic {
         let wrong = |error: serde_json::Error| error.to_string();
         match key.split('/').next() {
             Some("stream") => {
-                let stored: StoredStream = serde_json::from_slice(value).map_err(wrong)?;
-                let epoch = Epoch::parse(&stored.epoch).ok_or("an epoch is not 32 hex digits")?;
-                let cursor = hex::decode(&stored.cursor).map_err(|_| "a cursor is not hex")?;
-                let next = Position { seq: stored.seq, cursor: Bytes::from(cursor) };
-                let value = Checkpoint { epoch, next, pending: None, renumbered: false };
-                newest(&mut self.streams, stored.stream, Numbered { n: stored.n, value });
+                let (stream, found) = StoredStream::read(value)?;
+                newest(&mut self.streams, stream, found);
             }
             Some("topic") => {
                 let stored: StoredTopic = serde_json::from_slice(value).map_err(wrong)?;
@@ -256,6 +267,18 @@ impl Progress for CheckpointTopic {
     }
 }
 
+impl StoredStream {
+    /// Reads a value; gives the stream, and its checkpoint.
+    fn read(value: &[u8]) -> std::result::Result<(String, Numbered<Checkpoint>), String> {
+        let stored: Self = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+        let epoch = Epoch::parse(&stored.epoch).ok_or("an epoch is not 32 hex digits")?;
+        let cursor = hex::decode(&stored.cursor).map_err(|_| "a cursor is not hex")?;
+        let next = Position { seq: stored.seq, cursor: Bytes::from(cursor) };
+        let value = Checkpoint { epoch, next, pending: None, renumbered: false };
+        Ok((stored.stream, Numbered { n: stored.n, value }))
+    }
+}
+
 fn newest<T>(map: &mut BTreeMap<String, Numbered<T>>, key: String, found: Numbered<T>) {
     let known = map.get(&key).is_some_and(|known| known.n > found.n);
     if !known {
@@ -271,7 +294,12 @@ fn end(client: &Client, reader: &BaseConsumer<Context>, topic: &str) -> Result<i
 }
 
 /// Waits until nothing before `end` is in an open transaction.
-async fn wait_for(reader: &Arc<BaseConsumer<Context>>, topic: &Arc<str>, end: i64) -> Result<()> {
+async fn wait_for(
+    reader: &Arc<BaseConsumer<Context>>,
+    topic: &Arc<str>,
+    end: i64,
+    patience: Duration,
+) -> Result<()> {
     let started = Instant::now();
     let mut backoff = Backoff::new();
     loop {
@@ -286,7 +314,7 @@ async fn wait_for(reader: &Arc<BaseConsumer<Context>>, topic: &Arc<str>, end: i6
         if stable >= end {
             return Ok(());
         }
-        if started.elapsed() > TRANSACTION_TIMEOUT * 2 {
+        if started.elapsed() > patience {
             return Err(Error::new(
                 ErrorKind::Unsuitable,
                 format!("a transaction on the checkpoint topic `{topic}` has been open at offset {stable} for {} s", started.elapsed().as_secs()),
@@ -302,24 +330,29 @@ async fn wait_for(reader: &Arc<BaseConsumer<Context>>, topic: &Arc<str>, end: i6
 
 /// Reads all that is committed.
 fn read(reader: &BaseConsumer<Context>, topic: &Arc<str>) -> Result<CheckpointTopic> {
+    let mut found = CheckpointTopic::empty(topic);
+    scan(reader, topic, |_, key, value| found.take(key, value))?;
+    Ok(found)
+}
+
+/// Takes in every committed record that has not been taken back, with its key and its value.
+fn scan(
+    reader: &BaseConsumer<Context>,
+    topic: &Arc<str>,
+    mut take: impl FnMut(&BorrowedMessage<'_>, &[u8], &[u8]) -> std::result::Result<(), String>,
+) -> Result<()> {
     let what = || format!("cannot read the checkpoint topic `{topic}`");
     let failed = |error: KafkaError| classify::error(error, what());
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, 0, Offset::Beginning).map_err(failed)?;
     reader.assign(&list).map_err(failed)?;
-    let mut found = CheckpointTopic {
-        name: Arc::clone(topic),
-        streams: BTreeMap::new(),
-        topics: BTreeMap::new(),
-        gaps: BTreeMap::new(),
-    };
     let started = Instant::now();
     let mut heard = started;
     while heard.elapsed() < TRANSACTION_TIMEOUT {
         let message = match reader.poll(PATIENCE) {
             None => continue,
             // All that is committed was read.
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(found),
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
             Some(Err(error))
                 if classify::kind(&error).action() == tailwater_core::Action::Retry =>
             {
@@ -332,7 +365,7 @@ fn read(reader: &BaseConsumer<Context>, topic: &Arc<str>) -> Result<CheckpointTo
         heard = Instant::now();
         // Without a value it was taken back.
         let (Some(key), Some(value)) = (message.key(), message.payload()) else { continue };
-        found.take(key, value).map_err(|why| {
+        take(&message, key, value).map_err(|why| {
             Error::new(
                 ErrorKind::Corrupt,
                 format!(

@@ -8,13 +8,21 @@ pub fn kind(error: &KafkaError) -> ErrorKind {
     if matches!(error, KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_)) {
         return ErrorKind::Config;
     }
-    error.rdkafka_error_code().map_or(ErrorKind::Unreachable, of_code)
+    code(error).map_or(ErrorKind::Unreachable, of_code)
+}
+
+/// The code of an error. The crate tells none of those of admin requests.
+pub(crate) fn code(error: &KafkaError) -> Option<Code> {
+    match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        other => other.rdkafka_error_code(),
+    }
 }
 
 /// Whether an error may be one of making or keeping a connection, which does not tell why.
 pub(crate) fn is_of_connection(error: &KafkaError) -> bool {
     matches!(
-        error.rdkafka_error_code(),
+        code(error),
         Some(
             Code::Authentication
                 | Code::SaslAuthenticationFailed
@@ -68,7 +76,7 @@ pub const fn of_code(code: Code) -> ErrorKind {
 /// An error of ours for one of librdkafka's.
 pub fn error(error: KafkaError, what: impl Into<String>) -> Error {
     let kind = kind(&error);
-    let code = error.rdkafka_error_code();
+    let code = code(&error);
     let made = match error {
         // Its own text shows the value, which may be a secret.
         KafkaError::ClientConfig(_, why, name, value) => {
@@ -98,10 +106,13 @@ fn hint_of_creation(why: &str) -> &'static str {
             "`kafka.tls.certificate` names a file with a certificate as PEM, and its chain",
         ),
         (
+            "key values mismatch",
+            "`kafka.tls.key` is not the private key of `kafka.tls.certificate`",
+        ),
+        (
             "ssl.key.",
             "`kafka.tls.key` names the private key of `certificate` as PEM; is it encrypted, `key_password` opens it",
         ),
-        ("private key check", "`kafka.tls.key` is not the private key of `kafka.tls.certificate`"),
         ("SASL", "check `kafka.sasl`"),
     ];
     let found = HINTS.iter().find(|(word, _)| why.contains(word));
@@ -162,6 +173,22 @@ mod tests {
             (Code::OffsetMetadataTooLarge, Action::Stop),
         ] {
             assert_eq!(of_code(code).action(), action, "{code:?}");
+            assert_eq!(kind(&KafkaError::AdminOp(code)), of_code(code));
+            assert_eq!(kind(&KafkaError::MessageConsumption(code)), of_code(code));
+        }
+    }
+
+    #[test]
+    fn a_property_that_is_not_taken_is_told_without_its_value() {
+        for name in ["linger.ms", "compression.type"] {
+            let mut config = rdkafka::ClientConfig::new();
+            config.set(name, "hunter2");
+            let made: Result<rdkafka::producer::BaseProducer, _> = config.create();
+            let error = error(made.err().expect("no such value"), "cannot make a client");
+            let cause = std::error::Error::source(&error).expect("a cause").to_string();
+            assert!(cause.contains(&format!("`{name}`")), "{cause}");
+            assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+            assert_eq!(error.kind(), ErrorKind::Config);
         }
     }
 }

@@ -27,11 +27,16 @@ pub(crate) const RECONNECT: Duration = Duration::from_secs(3);
 /// How long one question to the cluster may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long the first look at the cluster waits for an answer.
+const FIRST_LOOK: Duration = Duration::from_millis(250);
+
 /// A property of librdkafka's, and whether only some clients take it.
 pub(crate) type Property = (Option<Kind>, String, String);
 
 /// What to do when user, password or token are not taken.
 const SIGN_IN: &str = "check `kafka.sasl` (mechanism, user, password), and that the port is the listener of that mechanism";
+
+const TRANSACTION_TIMEOUT: &str = "transaction.timeout.ms";
 
 /// How every connection to the cluster is made.
 #[derive(Clone)]
@@ -80,14 +85,23 @@ impl Client {
     pub(crate) fn config(&self, kind: Kind) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("client.id", "tailwater").set_log_level(RDKafkaLogLevel::Info);
-        // A quiet connection is not worth a line each time it is closed.
-        config.set("log.connection.close", "false");
+        // Who closes a connection may say no more: that the port is one for TLS, or wants a sign-in,
+        // librdkafka guesses in the log line of it alone. We do not print them.
+        config.set("log.connection.close", "true");
         for (of, name, value) in self.properties.iter() {
             if of.is_none_or(|of| of == kind) {
                 config.set(name, value);
             }
         }
         config
+    }
+
+    /// How long a transaction may stay open: as configured, or else the given time.
+    pub(crate) fn transaction_timeout(&self, usual: Duration) -> Duration {
+        let configured =
+            self.properties.iter().rev().find(|(_, name, _)| name == TRANSACTION_TIMEOUT);
+        let millis = configured.and_then(|(_, _, millis)| millis.trim().parse().ok());
+        millis.map_or(usual, Duration::from_millis)
     }
 
     pub(crate) fn context(&self) -> Context {
@@ -143,8 +157,12 @@ impl Client {
         blocking(move || {
             let admin = client.admin()?;
             let deadline = Instant::now() + patience;
+            // Who is refused need not wait long, and a broker far away may need its time.
+            let mut slice = FIRST_LOOK;
             loop {
-                let answer = admin.inner().fetch_metadata(None, Duration::from_secs(2));
+                let answer = admin.inner().fetch_metadata(None, slice);
+                let left = deadline.saturating_duration_since(Instant::now());
+                slice = (slice * 2).min(PATIENCE).min(left).max(FIRST_LOOK);
                 match answer {
                     Ok(metadata) => {
                         client.said.forget();
@@ -166,31 +184,29 @@ impl Client {
     /// An error with what the cluster has said about the connection, which librdkafka tells apart.
     pub(crate) fn explain(&self, error: KafkaError, what: impl Into<String>) -> Error {
         let (kind, what) = (classify::kind(&error), what.into());
-        let of_connection = classify::is_of_connection(&error);
-        if !of_connection {
+        if !classify::is_of_connection(&error) {
             return classify::error(error, what);
         }
-        if let Some((trouble, reason)) = self.said.refusal() {
-            if let (Trouble::SignIn, Some(lapsed)) =
-                (trouble, self.tokens.as_ref().and_then(Tokens::lapsed))
-            {
-                let cause = format!("{reason}: {lapsed}");
-                return Error::new(ErrorKind::Unreachable, what).with_source(cause);
-            }
+        let refusal = self.said.refusal();
+        let by_us = refusal.as_ref().is_some_and(|(trouble, _)| *trouble != Trouble::SignIn);
+        if let (false, Some((kind, why))) = (by_us, self.tokens.as_ref().and_then(Tokens::over)) {
+            return Error::new(kind, what).with_source(why).with_hint(self.hint);
+        }
+        if let Some((trouble, reason)) = refusal {
             return Error::new(ErrorKind::Unauthorized, what)
                 .with_source(reason)
                 .with_hint(trouble.hint().unwrap_or(self.hint));
         }
-        let error = error.to_string();
-        match self.said.trouble() {
-            Some((trouble, reason)) if kind == ErrorKind::Unreachable => {
-                let made = Error::new(kind, what).with_source(format!("{error}: {reason}"));
-                match trouble.hint() {
-                    Some(hint) => made.with_hint(hint),
-                    None => made,
-                }
-            }
-            _ => Error::new(kind, what).with_source(error).with_hint(self.hint),
+        if kind == ErrorKind::Unauthorized {
+            return Error::new(kind, what).with_source(error).with_hint(self.hint);
+        }
+        let Some((trouble, reason)) = self.said.trouble() else {
+            return classify::error(error, what);
+        };
+        let made = Error::new(kind, what).with_source(format!("{error}: {reason}"));
+        match trouble.hint() {
+            Some(hint) => made.with_hint(hint),
+            None => made,
         }
     }
 }

@@ -26,6 +26,7 @@ use tailwater_pipeline::recall::Recall;
 use tailwater_pipeline::retry;
 use tailwater_pipeline::vitals::Vitals;
 use tailwater_pipeline::{Batch, BatchLimits, Part, Read, Source};
+use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
 use crate::classify;
@@ -59,6 +60,7 @@ pub struct Group {
     gaps: Vec<Gap>,
     marks: u64,
     watched: Instant,
+    watch: Option<JoinHandle<Result<()>>>,
 }
 
 #[derive(Debug)]
@@ -76,8 +78,9 @@ impl Group {
     /// Joins the group of that name.
     ///
     /// # Errors
-    /// Those of making the consumers.
-    pub fn join(
+    /// Those of making the consumers; `Unauthorized` for a topic that we may not see, which would be
+    /// taken for one that is not there yet.
+    pub async fn join(
         client: &Client,
         name: &str,
         subscription: &[String],
@@ -85,6 +88,7 @@ impl Group {
         budget: Budget,
         vitals: Vitals,
     ) -> Result<Self> {
+        topics.expect_visible(subscription).await?;
         let member = Member::join(client, name, subscription)?;
         let reader = Reader::start(client, name, budget)?;
         Ok(Self {
@@ -99,6 +103,7 @@ impl Group {
             gaps: Vec::new(),
             marks: 0,
             watched: Instant::now(),
+            watch: None,
         })
     }
 
@@ -156,26 +161,64 @@ impl Group {
         retry::patiently(retry::FOR_EVER, ask).await
     }
 
-    /// Asks the cluster, beside everything else, whether it is there: an idle lane is heard of too.
-    fn watch(&mut self) {
-        if self.watched.elapsed() < WATCH {
-            return;
+    /// Asks the cluster, beside everything else, whether it is there: an idle lane is heard of too,
+    /// and whether its topic is another one by now.
+    async fn watch(&mut self) -> Result<()> {
+        if let Some(watch) = self.watch.take_if(|watch| watch.is_finished()) {
+            let seen = watch.await.map_err(|panic| {
+                Error::new(ErrorKind::Bug, "the watch of Kafka panicked").with_source(panic)
+            })?;
+            seen?;
+        }
+        if self.watch.is_some() || self.watched.elapsed() < WATCH {
+            return Ok(());
         }
         self.watched = Instant::now();
-        let lanes: Vec<LaneId> = self.lanes.keys().cloned().collect();
+        let lanes: Vec<(LaneId, Epoch)> =
+            self.lanes.iter().map(|(id, lane)| (id.clone(), lane.epoch)).collect();
         let (consumer, vitals) = (Arc::clone(&self.member.consumer), self.vitals.clone());
-        tokio::task::spawn_blocking(move || {
-            for lane in lanes {
-                let partition = i32::try_from(lane.partition()).unwrap_or(i32::MAX);
-                match consumer.fetch_watermarks(lane.topic(), partition, PATIENCE) {
-                    Ok(_) => vitals.heard(&lane, 0),
-                    Err(error) => {
-                        debug!(stream = %lane, %error, "kafka does not say how far it is");
-                        vitals.read_failed(&lane);
-                    }
+        let topics = self.topics.clone();
+        self.watch = Some(tokio::spawn(async move {
+            let found = topics.of_lanes(&lanes).await.unwrap_or_default();
+            for (lane, epoch) in &lanes {
+                if found.get(lane.topic()).is_some_and(|found| found.id != *epoch) {
+                    return Err(made_anew(lane));
                 }
             }
-        });
+            blocking(move || {
+                for (lane, _) in lanes {
+                    let partition = i32::try_from(lane.partition()).unwrap_or(i32::MAX);
+                    match consumer.fetch_watermarks(lane.topic(), partition, PATIENCE) {
+                        Ok(_) => vitals.heard(&lane, 0),
+                        Err(error) => {
+                            debug!(stream = %lane, %error, "kafka does not say how far it is");
+                            vitals.read_failed(&lane);
+                        }
+                    }
+                }
+                Ok(())
+            })
+            .await
+        }));
+        Ok(())
+    }
+
+    /// Makes sure that what was read of these lanes came from the topics that they began with.
+    /// librdkafka reads on, at the same offset, in a new topic of the same name. The id of a topic
+    /// never comes back: who has it now had it then.
+    async fn expect_same(&self, lanes: &[(LaneId, Epoch)]) -> Result<()> {
+        if lanes.is_empty() {
+            return Ok(());
+        }
+        let ask = || self.topics.of_lanes(lanes);
+        let found = retry::patiently(retry::FOR_EVER, ask).await?;
+        let is_another = |(lane, epoch): &&(LaneId, Epoch)| {
+            found.get(lane.topic()).is_none_or(|found| found.id != *epoch)
+        };
+        match lanes.iter().find(is_another) {
+            Some((lane, _)) => Err(made_anew(lane)),
+            None => Ok(()),
+        }
     }
 
     /// Notes that records are gone.
@@ -203,7 +246,7 @@ impl Source for Group {
             return self.hear(said);
         }
         self.order()?;
-        self.watch();
+        self.watch().await?;
         let called = tokio::time::Instant::now();
         let mut gathered: BTreeMap<LaneId, Gathered> = BTreeMap::new();
         let (mut most, mut bytes) = (0, 0);
@@ -234,6 +277,11 @@ impl Source for Group {
             most = most.max(part.records.len());
             self.vitals.heard(&id, (part.records.len() - before) as u64);
         }
+        let read: Vec<(LaneId, Epoch)> = gathered
+            .keys()
+            .filter_map(|id| Some((id.clone(), self.lanes.get(id)?.epoch)))
+            .collect();
+        self.expect_same(&read).await?;
         let mut parts = Vec::with_capacity(gathered.len());
         for (id, Gathered { records, share }) in gathered {
             let (Some(lane), Some(last)) = (self.lanes.get_mut(&id), records.last()) else {
@@ -251,6 +299,10 @@ impl Source for Group {
         self.topics.refuse_compacted(id.topic()).await?;
         let (low, high) = self.bounds(id).await?;
         let next = position.seq;
+        if next > high || low > next {
+            // Else it would be the new topic's end or beginning.
+            self.expect_same(&[(id.clone(), epoch)]).await?;
+        }
         if next > high {
             let what = format!("the log of `{id}` ends at {high}, and {next} was read from it");
             return Err(Error::new(ErrorKind::WrongHistory, what).with_hint(
@@ -272,6 +324,8 @@ impl Source for Group {
         let from = low.max(range.first);
         let (client, name, of) = (self.client.clone(), Arc::clone(&self.name), id.clone());
         let read = blocking(move || read_again(&client, &name, &of, from, range.last)).await?;
+        let epoch = self.lane(id)?.epoch;
+        self.expect_same(&[(id.clone(), epoch)]).await?;
         // Of a lane that is heard while others wait for it.
         self.vitals.heard(id, read.records.len() as u64);
         if read.short {
@@ -307,6 +361,12 @@ impl Lane {
         let next = Position { seq: range.last.plus(1), cursor: bytes::Bytes::new() };
         Part { lane: id.clone(), epoch: self.epoch, range: Some(range), next, body, held }
     }
+}
+
+/// Its lanes begin again, as those of the new topic.
+fn made_anew(lane: &LaneId) -> Error {
+    let what = format!("topic `{}` is gone, or another one by now", lane.topic());
+    Error::new(ErrorKind::Unreachable, what)
 }
 
 /// What has come of one lane.
@@ -375,11 +435,14 @@ fn read_again(client: &Client, group: &str, id: &LaneId, from: Seq, last: Seq) -
                 reread.short = true;
                 break;
             }
-            Some(Err(error)) if classify::kind(&error).action() == Action::Retry => {
-                warn!(stream = %id, %error, "reading again");
+            Some(Err(error)) => {
+                let error = client.explain(error, what());
+                if error.kind().action() != Action::Retry {
+                    return Err(error);
+                }
+                warn!(stream = %id, %error, cause = std::error::Error::source(&error), "reading again");
                 continue;
             }
-            Some(Err(error)) => return Err(failed(error)),
         };
         heard = Instant::now();
         let record = reader::record(&message);

@@ -7,7 +7,6 @@
 //!
 //! Pure: credentials, region and time come from outside. Where they come from says `tokens.rs`.
 
-use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
@@ -24,6 +23,8 @@ use crate::token::{Token, millis};
 
 /// How long a signature counts: MSK takes no more.
 pub(crate) const LIFETIME: Duration = Duration::from_secs(900);
+/// librdkafka wants a name; MSK goes by the credentials.
+const PRINCIPAL: &str = "tailwater";
 /// Who signs, for AWS's logs.
 const USER_AGENT: &str = concat!("tailwater%2F", env!("CARGO_PKG_VERSION"));
 /// What a signed query leaves as it is (RFC 3986, unreserved).
@@ -71,17 +72,14 @@ pub(crate) fn sign(credentials: &Credentials, region: &str, now: SystemTime) -> 
         sigv4(request, &parameters.into()).map_err(|error| failed(error.into()))?.into_parts().0;
     let mut text = url.clone();
     for (name, value) in signed.params() {
-        // A string takes all text.
-        let _ = write!(text, "&{name}={}", utf8_percent_encode(value, ESCAPED));
+        text.extend(["&", name, "="]);
+        text.extend(utf8_percent_encode(value, ESCAPED));
     }
-    let _ = write!(text, "&User-Agent={USER_AGENT}");
+    text.extend(["&User-Agent=", USER_AGENT]);
     let until = now + LIFETIME;
     let until = credentials.expiry().map_or(until, |expiry| until.min(expiry));
     Ok(Token::new(URL_SAFE_NO_PAD.encode(text), PRINCIPAL, Some(millis(until))))
 }
-
-/// librdkafka wants a name; MSK goes by the credentials.
-const PRINCIPAL: &str = "tailwater";
 
 #[cfg(test)]
 mod tests {

@@ -7,22 +7,27 @@
 //! ```
 //!
 //! It must never move an offset or a checkpoint by itself: the loop and the deliveries do. Nothing
-//! but `topic_id.rs` and `native.rs` has `unsafe` code.
+//! but `topic_id.rs`, `rights.rs` and `native.rs` has `unsafe` code.
 
+mod aws;
 pub mod checkpoints;
 pub mod classify;
 pub mod client;
 pub mod election;
 pub mod group;
 mod iam;
+pub mod lag;
 mod losses;
 mod member;
 mod metadata;
 mod native;
+pub mod observer;
 pub mod offsets;
 mod producer;
 mod reader;
+pub mod rights;
 mod said;
+mod sending;
 mod settings;
 pub mod to_messages;
 pub mod to_normalized;
@@ -36,6 +41,7 @@ pub use checkpoints::CheckpointTopic;
 pub use client::Client;
 pub use election::Election;
 pub use group::Group;
+pub use observer::Observer;
 pub use offsets::GroupOffsets;
 pub use to_messages::ToMessages;
 pub use to_normalized::ToNormalized;

@@ -189,15 +189,13 @@ pub(crate) struct Membership {
 
 impl Membership {
     fn revoke(&self, consumer: &Consumer, lanes: Vec<LaneId>) {
-        let (release, released) = Release::new();
         let lost = consumer.assignment_lost();
         info!(lanes = lanes.len(), lost, "partitions are wanted back");
-        self.recaller.want_back(if lost { Duration::ZERO } else { GRACE });
+        let grace = if lost { Duration::ZERO } else { GRACE };
+        let (release, released) = self.recaller.want_back(grace);
         // Where nobody listens any more, the duty is gone with the message.
         drop(self.sender.send(Rebalance::Revoked(lanes, release)));
         released.wait();
-        // The loop has done its part. What follows may take as long as a broker that is away.
-        self.recaller.satisfied();
         // A commit whose task is gone may still be on its way.
         drop(self.busy.lock().unwrap_or_else(PoisonError::into_inner));
     }

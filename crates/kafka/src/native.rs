@@ -51,7 +51,7 @@ impl<C: ClientContext + 'static> Native for AdminClient<C> {
 ///
 /// # Errors
 /// What librdkafka says: the token is over, or the client signs in otherwise.
-pub(crate) fn set_token(client: &impl Native, token: &Token) -> std::result::Result<(), String> {
+pub(crate) fn set_token(client: &dyn Native, token: &Token) -> std::result::Result<(), String> {
     let words = [token.text(), token.principal.as_str()].map(CString::new);
     let [Ok(text), Ok(principal)] = words else {
         return Err("a token holds a zero byte".to_owned());

@@ -24,7 +24,7 @@ use rdkafka::message::{Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use tailwater_core::config::Client as Kind;
 use tailwater_core::position::Millis;
-use tailwater_core::{Error, ErrorKind, Result};
+use tailwater_core::{Action, Error, ErrorKind, Result};
 use tracing::{info, warn};
 
 use crate::classify;
@@ -44,8 +44,12 @@ const STEP: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(100);
 /// Messages on their way, in kilobytes.
 const QUEUE_KBYTES: &str = "65536";
+/// librdkafka's default.
+const USUAL_BATCH_BYTES: usize = 1_000_000;
 /// Larger than any message can be; what a topic takes is checked before.
 const LARGEST_MESSAGE: &str = "1000000000";
+
+const GIVEN_UP: &str = "the broker has ended the transaction; what was in it is sent again";
 
 /// A record to be sent.
 #[derive(Debug)]
@@ -66,6 +70,7 @@ pub(crate) struct Producer {
     id: Arc<str>,
     busy: Arc<Mutex<()>>,
     worn: Arc<AtomicBool>,
+    batch_bytes: usize,
 }
 
 /// A commit that was answered within this time was sent once, as in [`RECONNECT`].
@@ -87,13 +92,14 @@ impl Producer {
     /// A producer that has the transactional id for itself: an earlier one with this id is fenced, and
     /// its open transaction is aborted.
     ///
-    /// `busy` is held while a transaction is open, also by a thread whose task is gone.
+    /// `timeout` is how long a transaction may stay open, where nothing else is configured. `busy` is held while a transaction is open, also by a thread whose task is gone.
     pub(crate) async fn start(
         client: &Client,
         id: &str,
         timeout: Duration,
         busy: Arc<Mutex<()>>,
     ) -> Result<Self> {
+        let timeout = client.transaction_timeout(timeout);
         let mut config = client.config(Kind::Producer);
         let set = config
             .set("transactional.id", id)
@@ -107,13 +113,15 @@ impl Producer {
                 set.set(name, value);
             }
         }
+        let batch_bytes = set.get("batch.size").and_then(|bytes| bytes.parse().ok());
+        let batch_bytes = batch_bytes.unwrap_or(USUAL_BATCH_BYTES);
         let landing = Landing { client: client.context(), landed: Mutex::default() };
         let inner = config
             .create_with_context(landing)
             .map_err(|error| classify::error(error, "cannot make a Kafka producer"))?;
         let inner = client.signing_in(inner);
         let worn = Arc::default();
-        let this = Self { inner, client: client.clone(), id: id.into(), busy, worn };
+        let this = Self { inner, client: client.clone(), id: id.into(), busy, worn, batch_bytes };
         // Who gives up must not go on: each try ends what a successor has open.
         let wanted = Arc::new(());
         let (producer, given_up) = (this.clone(), Arc::downgrade(&wanted));
@@ -140,7 +148,8 @@ impl Producer {
             let _busy = this.busy.lock().unwrap_or_else(PoisonError::into_inner);
             this.inner.context().begin();
             let begun = this.inner.begin_transaction();
-            begun.map_err(|error| this.error(error, "begin"))?;
+            let what = || format!("cannot begin a transaction of `{}`", this.id);
+            begun.map_err(|error| this.explain(error, what()))?;
             let filled = fill(&Open(&this));
             let Ok(value) = filled else {
                 this.abort()?;
@@ -206,7 +215,7 @@ impl Producer {
             };
             // The call heard nothing, also not that we were refused.
             self.inner.poll(Duration::ZERO);
-            let error = self.client.explain(error, what.clone());
+            let error = self.explain(error, what.clone());
             if !retriable || error.kind() == ErrorKind::Unauthorized {
                 return Err(error);
             }
@@ -214,12 +223,25 @@ impl Producer {
         }
     }
 
-    fn error(&self, error: KafkaError, step: &str) -> Error {
-        self.client.explain(error, format!("cannot {step} a transaction of `{}`", self.id))
+    /// An error of ours. A producer that librdkafka has given up, as when the broker has ended its
+    /// transaction, does nothing any more: there must be another one.
+    fn explain(&self, error: KafkaError, what: String) -> Error {
+        let explained = self.client.explain(error, what.clone());
+        match self.inner.client().fatal_error() {
+            Some(_) if explained.kind().action() == Action::Retry => {
+                Error::new(ErrorKind::InUse, what).with_source(explained).with_hint(GIVEN_UP)
+            }
+            _ => explained,
+        }
     }
 }
 
 impl Open<'_> {
+    /// Of how many bytes a batch may be that goes to a partition.
+    pub(crate) fn batch_bytes(&self) -> usize {
+        self.0.batch_bytes
+    }
+
     /// Puts a record on its way.
     pub(crate) fn send(&self, record: &Outgoing<'_>) -> Result<()> {
         let Outgoing { topic, partition, key, value, headers, timestamp } = record;
@@ -241,8 +263,7 @@ impl Open<'_> {
                     producer.poll(POLL);
                 }
                 Err((error, _)) => {
-                    let what = format!("cannot send to topic `{topic}`");
-                    return Err(self.0.client.explain(error, what));
+                    return Err(self.0.explain(error, format!("cannot send to topic `{topic}`")));
                 }
             }
         }
@@ -258,7 +279,7 @@ impl Open<'_> {
         match landed.failed.take() {
             Some((topic, error)) => {
                 let what = format!("topic `{topic}` did not take a record");
-                Err(self.0.client.explain(error, what))
+                Err(self.0.explain(error, what))
             }
             None => Ok(landed.last.clone()),
         }

@@ -5,6 +5,7 @@ use tailwater_core::message;
 use tailwater_core::position::Millis;
 use tailwater_core::producing::{Produced, Producing};
 use tailwater_core::record::Message;
+use tailwater_core::scope::Scope;
 use tailwater_core::{Error, ErrorKind, Result};
 use tailwater_pipeline::budget::Share;
 use tailwater_pipeline::{Part, Transform};
@@ -24,12 +25,19 @@ pub struct Messages {
 #[derive(Debug)]
 pub struct ToMessages {
     producing: Producing,
+    scopes: Vec<Scope>,
 }
 
 impl ToMessages {
     /// Messages as they are configured.
     pub fn new(producing: Producing) -> Self {
-        Self { producing }
+        Self { producing, scopes: Vec::new() }
+    }
+
+    /// The same for streams of these scopes, each of which tells only of what it watches.
+    #[must_use]
+    pub fn watching(self, scopes: Vec<Scope>) -> Self {
+        Self { scopes, ..self }
     }
 }
 
@@ -40,8 +48,10 @@ impl Transform for ToMessages {
     fn apply(&self, mut part: Part<Vec<ChangeEvent>>) -> Result<Part<Messages>> {
         let events = std::mem::take(&mut part.body);
         let mut messages = Vec::with_capacity(events.len());
+        let scope = self.scopes.iter().find(|scope| scope.entry() == part.lane.topic());
         for event in &events {
-            if self.producing.messages(event, &mut messages)? == Produced::NoTopic {
+            let produced = self.producing.messages_of(scope, event, &mut messages)?;
+            if produced == Produced::NoTopic {
                 let namespace = [event.db(), event.coll()].map(String::from_utf8_lossy).join(".");
                 let what = format!("events of `{namespace}` have no topic");
                 return Err(Error::new(ErrorKind::Unsuitable, what)

@@ -59,9 +59,14 @@ impl Token {
         self.text.expose_secret()
     }
 
-    /// Whether it counts no more.
-    pub(crate) fn is_over(&self, now: Millis) -> bool {
-        self.expires_at.is_some_and(|end| end <= now)
+    /// Whether it counts.
+    pub(crate) fn is_good(&self, now: Millis) -> bool {
+        self.over_since(now).is_none()
+    }
+
+    /// Since when it counts no more.
+    pub(crate) fn over_since(&self, now: Millis) -> Option<Millis> {
+        self.expires_at.filter(|end| *end <= now)
     }
 }
 

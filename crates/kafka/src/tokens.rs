@@ -12,27 +12,20 @@
 //! again, for as long as it takes.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
-use aws_config::environment::EnvironmentVariableRegionProvider;
-use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::ProfileFileRegionProvider;
-use aws_config::{BehaviorVersion, Region};
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use secrecy::ExposeSecret as _;
 use tailwater_core::config::{Kafka, OAuthBearer, Sasl};
 use tailwater_core::position::Millis;
 use tailwater_core::{Action, Error, ErrorKind, Result};
 use tailwater_pipeline::clock;
-use tailwater_pipeline::retry::Backoff;
+use tailwater_pipeline::retry::{self, Backoff};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::iam;
+use crate::aws::Signer;
 use crate::native::{self, Native};
 use crate::token::{Token, Unsecured};
 
@@ -61,11 +54,9 @@ struct State {
     token: Option<Token>,
     /// Why there is no newer one.
     trouble: Option<String>,
-    /// Those who are to have it; each tells whether it still is there.
-    takers: Vec<Taker>,
+    /// Those who are to have each one.
+    clients: Vec<Weak<dyn Native>>,
 }
-
-type Taker = Box<dyn Fn(&Token) -> bool + Send>;
 
 /// A task that ends when nobody wants its tokens.
 struct Renewal(AbortHandle);
@@ -85,15 +76,20 @@ impl fmt::Debug for Tokens {
 /// The tokens that the sign-in takes, the first one in hand; `None` where it takes none.
 ///
 /// # Errors
-/// `Config` for what can be no token; `Unauthorized` where there are no AWS credentials, or the token
-/// is over; `Unreachable` when nobody gives any.
+/// `Config` for what can be no token; `Unauthorized` where there are no AWS credentials, or the only
+/// token is over; `Unreachable` when nobody gives any.
 pub async fn tokens(kafka: &Kafka) -> Result<Option<Tokens>> {
     let maker = match &kafka.sasl {
         None | Some(Sasl::Password { .. }) => return Ok(None),
         Some(Sasl::OAuthBearer(OAuthBearer::Token(text))) => {
             let token = Token::read(text.expose_secret());
             let token = token.map_err(|why| wrong("`token` in `kafka.sasl`", why))?;
-            refuse_over(&token)?;
+            if let Some(since) = token.over_since(clock::now()) {
+                let what = format!("`token` in `kafka.sasl` is over since {}", shown(since));
+                return Err(Error::new(ErrorKind::Unauthorized, what).with_hint(
+                    "give a new one, or keep one fresh in a file, and name it in `token_file`",
+                ));
+            }
             return Ok(Some(Tokens::fixed(token)));
         }
         Some(Sasl::OAuthBearer(OAuthBearer::TokenFile(path))) => Maker::File(path.clone()),
@@ -101,7 +97,7 @@ pub async fn tokens(kafka: &Kafka) -> Result<Option<Tokens>> {
             let unsecured = Unsecured::parse(words);
             Maker::Unsecured(unsecured.map_err(|why| wrong("`unsecured` in `kafka.sasl`", why))?)
         }
-        Some(Sasl::AwsMskIam { region }) => Maker::Iam(Iam::new(region).await),
+        Some(Sasl::AwsMskIam { region }) => Maker::Iam(Signer::new(region).await),
     };
     Tokens::made_by(maker).await.map(Some)
 }
@@ -112,19 +108,9 @@ fn wrong(what: &str, why: String) -> Error {
         .with_hint("see \"Signing in\" in docs/config.md")
 }
 
-fn refuse_over(token: &Token) -> Result<()> {
-    match token.expires_at {
-        Some(end) if token.is_over(clock::now()) => {
-            let what = format!("the Kafka token is over since {}", shown(end));
-            Err(Error::new(ErrorKind::Unauthorized, what)
-                .with_hint("give a new one, or name a file in `token_file` that is kept fresh"))
-        }
-        _ => Ok(()),
-    }
-}
-
 impl Tokens {
     fn fixed(token: Token) -> Self {
+        info!(expires_at = token.expires_at.map(shown), "a token for Kafka is there");
         let state = State { token: Some(token), ..State::default() };
         Self { shared: Arc::new(Shared(Mutex::new(state))), renewal: None }
     }
@@ -146,8 +132,6 @@ impl Tokens {
             }
             backoff.pause().await;
         };
-        refuse_over(&token)?;
-        info!(expires_at = token.expires_at.map(shown), "a token for Kafka is there");
         let this = Self::fixed(token);
         let task = tokio::spawn(renew(Arc::clone(&this.shared), maker));
         Ok(Self { renewal: Some(Arc::new(Renewal(task.abort_handle()))), ..this })
@@ -155,37 +139,40 @@ impl Tokens {
 
     /// Until when the token counts, in milliseconds since 1970, where that is known.
     pub fn expires_at(&self) -> Option<Millis> {
-        self.shared.state().token.as_ref().and_then(|token| token.expires_at)
+        self.shared.state().expires_at()
     }
 
-    /// Why the brokers may refuse us for now, although nothing is wrong for good: the token is over,
-    /// and the next one is not there yet.
-    pub(crate) fn lapsed(&self) -> Option<String> {
-        self.renewal.as_ref()?;
+    /// Whether the token is over, and what that means for a connection that cannot be made: the next
+    /// one is waited for, or there is none.
+    pub(crate) fn over(&self) -> Option<(ErrorKind, String)> {
         let state = self.shared.state();
-        let token = state.token.as_ref().filter(|token| token.is_over(clock::now()))?;
-        let since = token.expires_at.map(shown).unwrap_or_default();
-        let trouble = state.trouble.as_deref().unwrap_or("the next one is on its way");
-        Some(format!("the token is over since {since}: {trouble}"))
+        let since = shown(state.token.as_ref()?.over_since(clock::now())?);
+        let (kind, then) = match (&self.renewal, &state.trouble) {
+            (None, _) => (ErrorKind::Unauthorized, "there is no other"),
+            (Some(_), Some(trouble)) => (ErrorKind::Unreachable, trouble.as_str()),
+            (Some(_), None) => (ErrorKind::Unreachable, "the next one is on its way"),
+        };
+        Some((kind, format!("the token is over since {since}: {then}")))
     }
 
     /// Gives a client the token, now, and each later one as long as it is there.
     pub(crate) fn supply<T: Native>(&self, client: &Arc<T>) {
-        let client = Arc::downgrade(client);
-        let give = move |token: &Token| match client.upgrade() {
-            Some(client) => {
-                if let Err(why) = native::set_token(&*client, token) {
-                    warn!(why, "librdkafka does not take the token");
-                }
-                true
-            }
-            None => false,
-        };
         let mut state = self.shared.state();
-        if let Some(token) = &state.token {
-            give(token);
+        // One that is over is not taken.
+        if let Some(token) = state.token.as_ref().filter(|token| token.is_good(clock::now())) {
+            give(&**client, token);
         }
-        state.takers.push(Box::new(give));
+        if self.renewal.is_some() {
+            let client: Weak<T> = Arc::downgrade(client);
+            state.clients.retain(|client| client.strong_count() > 0);
+            state.clients.push(client);
+        }
+    }
+}
+
+fn give(client: &dyn Native, token: &Token) {
+    if let Err(why) = native::set_token(client, token) {
+        warn!(why, "librdkafka does not take the token");
     }
 }
 
@@ -196,16 +183,23 @@ impl Shared {
 
     /// Hands a new token to everybody. It may block: the last hold on a client may be ours, and ends
     /// the client then.
-    fn hand_out(&self, token: Token) {
-        let mut takers = {
+    fn hand_out(&self, token: &Token) {
+        let clients = {
             let mut state = self.state();
             state.trouble = None;
             // Whoever comes from now on gets the new one.
             state.token = Some(token.clone());
-            std::mem::take(&mut state.takers)
+            state.clients.clone()
         };
-        takers.retain(|give| give(&token));
-        self.state().takers.append(&mut takers);
+        for client in clients.iter().filter_map(Weak::upgrade) {
+            give(&*client, token);
+        }
+    }
+}
+
+impl State {
+    fn expires_at(&self) -> Option<Millis> {
+        self.token.as_ref().and_then(|token| token.expires_at)
     }
 }
 
@@ -213,7 +207,7 @@ impl Shared {
 async fn renew(shared: Arc<Shared>, mut maker: Maker) {
     loop {
         let expires_at = shared.state().expires_at();
-        sleep_until(due(&maker, clock::now(), expires_at)).await;
+        sleep(wait(&maker, clock::now(), expires_at)).await;
         let mut backoff = Backoff::new();
         let token = loop {
             let error = match maker.make().await {
@@ -233,37 +227,35 @@ async fn renew(shared: Arc<Shared>, mut maker: Maker) {
         }
         debug!(expires_at = token.expires_at.map(shown), "the token for Kafka is renewed");
         let shared = Arc::clone(&shared);
-        let handed = tokio::task::spawn_blocking(move || shared.hand_out(token)).await;
+        let handed = tokio::task::spawn_blocking(move || shared.hand_out(&token)).await;
         if let Err(panic) = handed {
             warn!(%panic, "a token could not be handed out");
         }
     }
 }
 
-impl State {
-    fn expires_at(&self) -> Option<Millis> {
-        self.token.as_ref().and_then(|token| token.expires_at)
-    }
-}
-
-/// When to make the next token: when 80 % of what is left of the last one is over.
-fn due(maker: &Maker, now: Millis, expires_at: Option<Millis>) -> Millis {
-    let left = expires_at.map_or(i64::MAX, |end| end.0.saturating_sub(now.0));
-    let wait = (left / 5).saturating_mul(4);
+/// How long to wait with the next token: until 80 % of what is left of the last one is over.
+fn wait(maker: &Maker, now: Millis, expires_at: Option<Millis>) -> Duration {
+    let left = expires_at.map(|end| end.0.saturating_sub(now.0));
+    let left = left
+        .map_or(retry::FOR_EVER, |left| Duration::from_millis(u64::try_from(left).unwrap_or(0)));
     let most = match maker {
         Maker::File(_) => FILE,
-        // Without an end there is nothing to renew.
-        Maker::Unsecured(_) | Maker::Iam(_) => Duration::MAX,
+        Maker::Unsecured(_) | Maker::Iam(_) => retry::FOR_EVER,
     };
-    let (least, most) = (LEAST.as_millis(), most.as_millis());
-    let wait = u128::try_from(wait).unwrap_or(0).min(most).max(least);
-    Millis(now.0.saturating_add(i64::try_from(wait).unwrap_or(i64::MAX)))
+    (left / 5 * 4).min(most).max(LEAST)
 }
 
-/// Waits for a time of the wall clock, which may be set, and goes on while this process is stopped.
-async fn sleep_until(due: Millis) {
-    while let Some(left) = u64::try_from(due.0 - clock::now().0).ok().filter(|left| *left > 0) {
-        tokio::time::sleep(Duration::from_millis(left).min(LOOK)).await;
+/// Sleeps so long by the wall clock too: that goes on while this process, or its host, is stopped.
+async fn sleep(wait: Duration) {
+    let began = (Instant::now(), clock::now());
+    loop {
+        let by_wall = u64::try_from(clock::now().0.saturating_sub(began.1.0)).unwrap_or(0);
+        let gone = began.0.elapsed().max(Duration::from_millis(by_wall));
+        match wait.checked_sub(gone).filter(|left| !left.is_zero()) {
+            Some(left) => tokio::time::sleep(left.min(LOOK)).await,
+            None => return,
+        }
     }
 }
 
@@ -274,15 +266,26 @@ enum Maker {
     /// Ourselves, without a signature.
     Unsecured(Unsecured),
     /// Ourselves, with AWS credentials.
-    Iam(Iam),
+    Iam(Signer),
 }
 
 impl Maker {
+    /// A token that is good.
     async fn make(&mut self) -> Result<Token> {
-        match self {
-            Self::File(path) => read(path).await,
-            Self::Unsecured(unsecured) => Ok(unsecured.token(clock::now())),
-            Self::Iam(iam) => iam.token(SystemTime::now()).await,
+        let (token, of) = match self {
+            Self::File(path) => (read(path).await?, format!("that in `{path}`")),
+            Self::Unsecured(unsecured) => (unsecured.token(clock::now()), "ours".to_owned()),
+            Self::Iam(signer) => {
+                (signer.token(SystemTime::now()).await?, "that of AWS's credentials".to_owned())
+            }
+        };
+        match token.over_since(clock::now()) {
+            None => Ok(token),
+            Some(since) => {
+                let what = format!("the token for Kafka, {of}, is over since {}", shown(since));
+                Err(Error::new(ErrorKind::Unreachable, what)
+                    .with_hint("check who keeps it fresh, and this host's clock"))
+            }
         }
     }
 }
@@ -302,61 +305,8 @@ async fn read(path: &str) -> Result<Token> {
     })
 }
 
-/// A signer with AWS credentials.
-struct Iam {
-    region: String,
-    provider: Option<SharedCredentialsProvider>,
-    /// The last ones, until they are nearly over: each look may be a request to AWS.
-    credentials: Option<Credentials>,
-}
-
-impl Iam {
-    /// Finds the usual AWS chain: environment, profile, web identity, container, instance.
-    async fn new(region: &str) -> Self {
-        // Where AWS is asked for credentials. The brokers' region has all that there is to ask.
-        let asked = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
-            .or_else(ProfileFileRegionProvider::new())
-            .or_else(Region::new(region.to_owned()));
-        let config = aws_config::defaults(BehaviorVersion::latest()).region(asked).load().await;
-        Self::with(region, config.credentials_provider())
-    }
-
-    fn with(region: &str, provider: Option<SharedCredentialsProvider>) -> Self {
-        Self { region: region.to_owned(), provider, credentials: None }
-    }
-
-    async fn token(&mut self, now: SystemTime) -> Result<Token> {
-        let credentials = self.credentials(now).await?;
-        iam::sign(&credentials, &self.region, now)
-    }
-
-    async fn credentials(&mut self, now: SystemTime) -> Result<Credentials> {
-        let lasts = |credentials: &Credentials, until: SystemTime| {
-            credentials.expiry().is_some_and(|end| end > until)
-        };
-        let known = self.credentials.clone();
-        if let Some(known) = known.as_ref().filter(|known| lasts(known, now + iam::LIFETIME)) {
-            return Ok(known.clone());
-        }
-        let provider = self.provider.as_ref().ok_or_else(|| no_credentials(None))?;
-        match provider.provide_credentials().await {
-            Ok(credentials) => {
-                self.credentials = Some(credentials.clone());
-                Ok(credentials)
-            }
-            Err(error) => match known.filter(|known| lasts(known, now)) {
-                Some(known) => {
-                    warn!(%error, cause = cause(&error), "AWS gives no new credentials, going on with the old ones");
-                    Ok(known)
-                }
-                None => Err(no_credentials(Some(error))),
-            },
-        }
-    }
-}
-
 /// What is behind an error: the first line of one of the AWS SDK says little.
-fn cause(error: &dyn std::error::Error) -> String {
+pub(crate) fn cause(error: &dyn std::error::Error) -> String {
     let mut told = Vec::new();
     let mut next = error.source();
     while let Some(error) = next {
@@ -366,22 +316,108 @@ fn cause(error: &dyn std::error::Error) -> String {
     told.join(": ")
 }
 
-fn no_credentials(error: Option<CredentialsError>) -> Error {
-    let kind = match error {
-        None
-        | Some(
-            CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_),
-        ) => ErrorKind::Unauthorized,
-        Some(_) => ErrorKind::Unreachable,
-    };
-    let told = error.map(|error| format!("{error}: {}", cause(&error))).unwrap_or_default();
-    Error::new(kind, "no AWS credentials for MSK were found")
-        .with_source(told)
-        .with_hint("give this process a role (instance, task, pod identity), `AWS_PROFILE`, or `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`")
-}
-
 /// A time, for people.
 fn shown(at: Millis) -> String {
     let time = jiff::Timestamp::from_millisecond(at.0);
     time.map_or_else(|_| format!("{} ms", at.0), |time| time.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::ClientConfig;
+    use rdkafka::admin::AdminClient;
+    use rdkafka::client::DefaultClientContext;
+
+    const NOW: Millis = Millis(1_795_550_400_000);
+
+    fn unsecured(words: &str) -> Maker {
+        Maker::Unsecured(Unsecured::parse(words).expect("right words"))
+    }
+
+    #[test]
+    fn a_token_is_renewed_at_four_fifths_of_its_life() {
+        let own = unsecured("principal=me");
+        let file = Maker::File("token".to_owned());
+        let wait = |maker, left_ms: Option<i64>| {
+            wait(maker, NOW, left_ms.map(|left| Millis(NOW.0 + left)))
+        };
+        assert_eq!(wait(&own, Some(900_000)), Duration::from_secs(720));
+        assert_eq!(wait(&own, Some(10_000)), Duration::from_secs(8));
+        assert_eq!(wait(&file, Some(10_000)), Duration::from_secs(8));
+        // The file may be replaced before, and may have no token that tells its end.
+        assert_eq!(wait(&file, Some(900_000)), FILE);
+        assert_eq!(wait(&file, None), FILE);
+        assert_eq!(wait(&own, None), retry::FOR_EVER / 5 * 4);
+        for left in [Some(0), Some(-5), Some(-NOW.0), Some(1)] {
+            assert_eq!(wait(&own, left), LEAST);
+        }
+    }
+
+    fn client(mechanism: &str) -> Arc<AdminClient<DefaultClientContext>> {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", "127.0.0.1:1")
+            .set("security.protocol", "SASL_PLAINTEXT")
+            .set("sasl.mechanism", mechanism)
+            .set("sasl.username", "u")
+            .set("sasl.password", "p");
+        Arc::new(config.create().expect("a client"))
+    }
+
+    #[test]
+    fn librdkafka_takes_good_tokens_alone() {
+        let good = Token::new("good", "me", Some(Millis(clock::now().0 + 60_000)));
+        let endless = Token::new("endless", "me", None);
+        let far = Token::new("far", "me", Some(Millis(i64::MAX)));
+        let over = Token::new("over", "me", Some(Millis(clock::now().0 - 1)));
+        let bearer = client("OAUTHBEARER");
+        for token in [&good, &endless, &far] {
+            native::set_token(&*bearer, token).expect("a good token");
+        }
+        let why = native::set_token(&*bearer, &over).expect_err("it is over");
+        assert!(why.contains("unexpired"), "{why}");
+        let why = native::set_token(&*client("PLAIN"), &good).expect_err("nobody asked for it");
+        assert!(why.contains("not the configured"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn clients_that_are_gone_are_forgotten() {
+        let tokens = Tokens::made_by(unsecured("principal=me")).await.expect("a token");
+        let kept = client("OAUTHBEARER");
+        for _ in 0..3 {
+            tokens.supply(&client("OAUTHBEARER"));
+            tokens.supply(&kept);
+        }
+        let clients = tokens.shared.state().clients.len();
+        assert_eq!(clients, 3, "the kept one, three times");
+    }
+
+    #[tokio::test]
+    async fn a_token_that_nobody_renews_is_the_only_one() {
+        let end = Millis(clock::now().0 - 1000);
+        let over = Token::new("secret", "me", Some(end));
+        let fixed = Tokens::fixed(over);
+        let (kind, why) = fixed.over().expect("it is over");
+        assert_eq!(kind, ErrorKind::Unauthorized);
+        assert!(why.contains("there is no other") && why.contains(&shown(end)), "{why}");
+        assert!(!format!("{fixed:?}").contains("secret"), "{fixed:?}");
+        let good = Tokens::made_by(unsecured("principal=me")).await.expect("a token");
+        assert_eq!(good.over(), None);
+    }
+
+    #[tokio::test]
+    async fn with_the_last_clone_the_renewal_ends() {
+        let tokens = Tokens::made_by(unsecured("principal=me lifeSeconds=1")).await.expect("one");
+        let shared = Arc::downgrade(&tokens.shared);
+        drop(tokens.clone());
+        assert!(shared.upgrade().is_some());
+        drop(tokens);
+        let ended = async {
+            while shared.upgrade().is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), ended).await.expect("the task ends");
+    }
 }

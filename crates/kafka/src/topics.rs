@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use tailwater_core::position::Epoch;
+use tailwater_core::position::{Epoch, LaneId};
 use tailwater_core::{Error, ErrorKind, Result};
 use tailwater_pipeline::retry::{self, Backoff};
 use tracing::{info, warn};
 
 use crate::classify;
 use crate::client::{Client, Context, PATIENCE, blocking};
-use crate::topic_id::{self, Description};
+use crate::topic_id::{self, Description, Descriptions};
 
 /// What new topics are like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,13 +167,42 @@ impl Topics {
     /// # Errors
     /// Those of asking.
     pub(crate) async fn describe(&self, topic: &str) -> Result<Option<Description>> {
-        let (this, topic) = (self.clone(), topic.to_owned());
+        Ok(self.describe_all(vec![topic.to_owned()]).await?.remove(topic))
+    }
+
+    /// Topics as they are; those that are not there are left out.
+    ///
+    /// # Errors
+    /// Those of asking.
+    pub(crate) async fn describe_all(&self, topics: Vec<String>) -> Result<Descriptions> {
+        if topics.is_empty() {
+            return Ok(Descriptions::new());
+        }
+        let this = self.clone();
         blocking(move || {
-            topic_id::describe(&this.admin, &topic, PATIENCE).map_err(|error| {
-                this.client.explain(error, format!("cannot look at topic `{topic}`"))
+            topic_id::describe(&this.admin, &topics, false, PATIENCE).map_err(|error| {
+                this.client.explain(error, format!("cannot look at `{}`", topics.join("`, `")))
             })
         })
         .await
+    }
+
+    /// Refuses what we may not see of a subscription, as far as it names topics.
+    ///
+    /// # Errors
+    /// `Unauthorized`; those of asking.
+    pub(crate) async fn expect_visible(&self, subscription: &[String]) -> Result<()> {
+        let names = subscription.iter().filter(|topic| !topic.starts_with('^')).cloned();
+        self.describe_all(names.collect()).await.map(drop)
+    }
+
+    /// The topics of lanes as they are; those that are not there are left out.
+    ///
+    /// # Errors
+    /// Those of asking.
+    pub(crate) async fn of_lanes(&self, lanes: &[(LaneId, Epoch)]) -> Result<Descriptions> {
+        let names: BTreeSet<&str> = lanes.iter().map(|(lane, _)| lane.topic()).collect();
+        self.describe_all(names.into_iter().map(str::to_owned).collect()).await
     }
 
     /// Refuses to read a compacted topic: of its changes only the last ones stay.

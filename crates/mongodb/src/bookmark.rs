@@ -101,7 +101,7 @@ impl Place {
     }
 
     /// Its cluster time; `None` for a token whose format is not known.
-    pub(crate) fn time(&self) -> Option<ClusterTime> {
+    pub fn time(&self) -> Option<ClusterTime> {
         match self {
             Self::After(_) => self.token().map(|token| token.cluster_time),
             Self::At(time) => Some(ClusterTime { seconds: time.time, increment: time.increment }),

@@ -16,22 +16,24 @@ use tokio::time::Instant;
 
 /// The loop's duty to let lanes go. Dropping it says that they are let go.
 #[derive(Debug)]
-pub struct Release(Option<mpsc::Sender<()>>);
+pub struct Release {
+    recaller: Recaller,
+    _waiting: mpsc::Sender<()>,
+}
 
 /// Waits, on a thread of its own, for lanes to be let go.
 #[derive(Debug)]
 pub struct Released(mpsc::Receiver<()>);
 
 impl Release {
-    /// A duty and the one who waits for it.
-    pub fn new() -> (Self, Released) {
-        let (sender, receiver) = mpsc::channel();
-        (Self(Some(sender)), Released(receiver))
-    }
-
     /// Says that the lanes are let go.
-    pub fn done(mut self) {
-        self.0.take();
+    pub fn done(self) {}
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        // Before anybody hears of it who may want lanes back again.
+        self.recaller.0.send_replace(None);
     }
 }
 
@@ -48,7 +50,7 @@ impl Released {
 pub struct Recall(watch::Receiver<Option<Instant>>);
 
 /// The side that takes lanes back.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Recaller(watch::Sender<Option<Instant>>);
 
 impl Recaller {
@@ -62,14 +64,12 @@ impl Recaller {
         Recall(self.0.subscribe())
     }
 
-    /// Lanes are wanted back; after `grace` the loop drops whatever it does.
-    pub fn want_back(&self, grace: Duration) {
+    /// Lanes are wanted back; after `grace` the loop drops whatever it does. The duty goes to the loop,
+    /// and whoever wants the lanes waits for its end.
+    pub fn want_back(&self, grace: Duration) -> (Release, Released) {
         self.0.send_replace(Some(Instant::now() + grace));
-    }
-
-    /// They are let go.
-    pub fn satisfied(&self) {
-        self.0.send_replace(None);
+        let (sender, receiver) = mpsc::channel();
+        (Release { recaller: self.clone(), _waiting: sender }, Released(receiver))
     }
 }
 
@@ -124,12 +124,12 @@ mod tests {
         let recaller = Recaller::new();
         let recall = recaller.listen();
         assert!(!recall.is_wanted());
-        recaller.want_back(Duration::from_secs(5));
+        let (release, _released) = recaller.want_back(Duration::from_secs(5));
         assert!(recall.is_wanted());
         let soon = tokio::time::timeout(Duration::from_secs(4), recall.overdue());
         assert!(soon.await.is_err());
         tokio::time::timeout(Duration::from_secs(2), recall.overdue()).await.unwrap();
-        recaller.satisfied();
+        release.done();
         assert!(!recall.is_wanted());
         let later = tokio::time::timeout(Duration::from_secs(60), recall.overdue());
         assert!(later.await.is_err());
@@ -139,11 +139,13 @@ mod tests {
 
     #[test]
     fn who_waits_goes_on_when_the_duty_is_done_or_gone() {
-        let (release, released) = Release::new();
+        let recaller = Recaller::new();
+        let (release, released) = recaller.want_back(Duration::ZERO);
         release.done();
         released.wait();
-        let (release, released) = Release::new();
+        let (release, released) = recaller.want_back(Duration::ZERO);
         drop(release);
         released.wait();
+        assert!(!recaller.listen().is_wanted());
     }
 }

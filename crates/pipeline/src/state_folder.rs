@@ -52,6 +52,24 @@ impl StateFolder {
         Ok(Self { directory: directory.into(), lanes, _lock: lock })
     }
 
+    /// Reads the checkpoints of a folder that another process may own, as they were last saved; `None`
+    /// where there are none. The file is replaced as a whole, so that it is always one state.
+    ///
+    /// # Errors
+    /// `Corrupt` when the file is not what was written, `Storage` when the disk refuses.
+    pub fn look(directory: &Path) -> Result<Option<BTreeMap<LaneId, Checkpoint>>> {
+        match fs::read(directory.join(CHECKPOINTS)) {
+            Ok(bytes) => decode(&bytes).map(Some).map_err(|why| corrupt(directory, &why)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(storage(directory, "read", error)),
+        }
+    }
+
+    /// The checkpoints of all lanes, as they were last saved.
+    pub fn checkpoints(&self) -> &BTreeMap<LaneId, Checkpoint> {
+        &self.lanes
+    }
+
     /// The checkpoint of a lane, as it was last saved.
     pub fn checkpoint(&self, lane: &LaneId) -> Option<&Checkpoint> {
         self.lanes.get(lane)
@@ -238,6 +256,10 @@ mod tests {
         let open = StateFolder::open(folder.path()).unwrap();
         assert_eq!(open.checkpoint(&lane), Some(&checkpoint()));
         assert_eq!(open.checkpoint(&LaneId::stream("a.b")), Some(&checkpoint()));
+        // Who only looks needs no lock.
+        let seen = StateFolder::look(folder.path()).unwrap().unwrap();
+        assert_eq!(&seen, open.checkpoints());
+        assert!(StateFolder::look(&folder.path().join("nowhere")).unwrap().is_none());
     }
 
     #[test]

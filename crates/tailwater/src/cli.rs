@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{engine, query, run};
+use crate::commands::{engine, grants, query, run, status};
 
 /// Keeps ClickHouse in step with MongoDB, losing nothing and duplicating nothing.
 #[derive(Debug, Parser)]
@@ -38,6 +38,12 @@ pub(crate) struct Global {
     /// How log lines look
     #[arg(long, global = true, value_enum, default_value = "text")]
     pub(crate) log_format: LogFormat,
+    /// How results look; logs have a flag of their own
+    #[arg(long, global = true, value_enum, default_value = "text")]
+    pub(crate) format: Format,
+    /// Do what was planned without asking
+    #[arg(short = 'y', long, global = true)]
+    pub(crate) yes: bool,
 }
 
 fn parse_log_level(text: &str) -> Result<String, String> {
@@ -45,6 +51,15 @@ fn parse_log_level(text: &str) -> Result<String, String> {
     // A bare word that is no level would be taken for the name of a module.
     let level = text.parse::<tracing::Level>().is_ok() || text == "off" || text.contains('=');
     if known && level { Ok(text.to_owned()) } else { Err("no such level".to_owned()) }
+}
+
+/// How results look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// One JSON value.
+    Json,
 }
 
 /// How log lines look.
@@ -63,6 +78,10 @@ pub(crate) enum Command {
     Run(run::Run),
     /// Ask ClickHouse, or the embedded engine, one question
     Query(query::Query),
+    /// Tell how far each part is, and where what it still has to do waits
+    Status(status::Status),
+    /// Print the least rights that a config needs
+    Grants(grants::Grants),
     /// Install or serve the embedded ClickHouse engine
     #[command(subcommand)]
     Engine(engine::Engine),

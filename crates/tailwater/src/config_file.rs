@@ -3,7 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use tailwater_core::config::{Config, Given, Secrets, Target};
+use tailwater_core::config::{Config, Given, Parts, Secrets, Target};
 use tailwater_core::{Error, ErrorKind};
 
 /// The file that is taken where neither a flag nor the environment names one.
@@ -17,6 +17,26 @@ pub(crate) fn find(named: Option<&Path>, flags_suffice: bool) -> Option<PathBuf>
         Some(file) => Some(file.to_owned()),
         None => (!flags_suffice && default.exists()).then(|| default.to_owned()),
     }
+}
+
+/// The file to read, for a command that cannot do without one.
+///
+/// # Errors
+/// `Config` where there is none.
+pub(crate) fn require(named: Option<&Path>) -> Result<PathBuf, Error> {
+    find(named, false).ok_or_else(|| {
+        Error::new(ErrorKind::Config, "there is no config file")
+            .with_hint("name it with `-c`; docs/config.md has one to begin with")
+    })
+}
+
+/// Reads a config file for its names alone: what its secrets lead to need not be there.
+///
+/// # Errors
+/// `Config`, with all that is wrong.
+pub(crate) fn read_names(file: &Path) -> Result<Config, Error> {
+    let given = Given { parts: Some(Parts::default()), ..Given::default() };
+    Config::read(&file.display().to_string(), &text(file)?, &given, &Placeholders)
 }
 
 /// Reads a config file; what flags give stands above it.
@@ -64,5 +84,19 @@ impl Secrets for Surroundings {
 
     fn file(&self, path: &str) -> Result<String, String> {
         std::fs::read_to_string(path).map_err(|error| format!("cannot read `{path}`: {error}"))
+    }
+}
+
+/// The same, and for what is not there something that may stand in its place.
+struct Placeholders;
+
+impl Secrets for Placeholders {
+    fn variable(&self, name: &str) -> Result<String, String> {
+        Ok(Surroundings.variable(name).unwrap_or_else(|_| "mongodb://placeholder".to_owned()))
+    }
+
+    fn file(&self, path: &str) -> Result<String, String> {
+        const PEM: &str = "-----BEGIN CERTIFICATE----------BEGIN PRIVATE KEY-----";
+        Ok(Surroundings.file(path).unwrap_or_else(|_| PEM.to_owned()))
     }
 }

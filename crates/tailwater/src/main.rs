@@ -4,11 +4,14 @@
 //! causes and a hint. Exit codes: 0 done, 1 you must act, 2 wrong flags, 3 a bug.
 
 mod cli;
+mod cluster;
 mod commands;
 mod config_file;
 mod console;
 mod http;
 mod signals;
+mod status;
+mod target;
 mod telemetry;
 
 use std::process::ExitCode;

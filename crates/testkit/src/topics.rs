@@ -49,7 +49,7 @@ pub fn raw(database: &str, collection: &str) -> String {
     }
 }
 
-/// Whether a topic is one of [`raw`].
+/// Whether a topic is one of [`raw()`].
 pub fn is_raw(topic: &str) -> bool {
     topic.starts_with("events.mongo.")
 }

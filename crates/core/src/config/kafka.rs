@@ -96,9 +96,9 @@ pub enum PasswordMechanism {
 pub enum OAuthBearer {
     /// It is this one, a JWT, and lasts as long as it lasts.
     Token(SecretString),
-    /// It is in a file, which somebody else keeps fresh: to be read whenever a token is needed.
+    /// It is in a file, which somebody else keeps fresh: to be read again ahead of its end.
     TokenFile(String),
-    /// librdkafka makes tokens without a signature, by this `sasl.oauthbearer.config`. For tests.
+    /// It has no signature, and says these words of a `sasl.oauthbearer.config`. For tests.
     Unsecured(String),
 }
 

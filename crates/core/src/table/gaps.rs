@@ -59,3 +59,15 @@ pub fn record_gap(database: &str, gap: &GapRecord) -> String {
         literal(&gap.repair),
     )
 }
+
+/// Asks for the last records of gaps that are open, the newest first.
+pub fn last_gaps(database: &str, count: usize) -> String {
+    format!(
+        "SELECT id, lane, reason, toUnixTimestamp64Milli(from_ts) AS from_ms, \
+         toUnixTimestamp64Milli(to_ts) AS to_ms, from_cluster_time, to_cluster_time, from_offset, \
+         to_offset, namespaces, repair, toUnixTimestamp64Milli(opened_at) AS opened_ms \
+         FROM {}.{} FINAL WHERE closed_at IS NULL ORDER BY opened_at DESC LIMIT {count}",
+        identifier(database),
+        identifier(GAPS),
+    )
+}

@@ -9,6 +9,7 @@ use tailwater_core::message::{Format, header, murmur2};
 use tailwater_core::position::{Millis, Seq};
 use tailwater_core::producing::{Produced, Producing, Publish, Style};
 use tailwater_core::record::{Message, Record, Route};
+use tailwater_core::scope::Scope;
 use tailwater_core::{ErrorKind, decode};
 
 use crate::connector::golden;
@@ -169,7 +170,31 @@ fn a_rename_is_told_in_both_topics_and_has_its_row_in_the_old_one() {
         Style::default(),
     );
     let [message] = &messages(&new, &rename)[..] else { panic!("one topic, one message") };
-    assert_eq!((&*message.topic, header(message, header::ROW)), ("new", Some("0")));
+    assert_eq!((&*message.topic, header(message, header::ROW)), ("new", None));
+}
+
+#[test]
+fn a_stream_tells_of_a_rename_in_the_topics_of_what_it_watches() {
+    let rename = event("rename", doc! { "to": { "db": "e", "coll": "f" } });
+    let producing = producing(Style::default());
+    let told = |scope: Scope, event: &ChangeEvent| {
+        let mut out = Vec::new();
+        let produced = producing.messages_of(Some(&scope), event, &mut out).unwrap();
+        let text = |m: &Message| format!("{} {:?}", m.topic, header(m, header::ROW));
+        (produced, out.iter().map(text).collect::<Vec<_>>().join(", "))
+    };
+    let scope = |entry| Scope::collection(entry).unwrap();
+    let messages = |text: &str| (Produced::Messages, text.to_owned());
+    let both = messages("d.c None, e.f Some(\"0\")");
+    assert_eq!(told(Scope::Deployment, &rename), both);
+    assert_eq!(told(scope("d.c"), &rename), messages("d.c None"));
+    // Nobody else tells it, so it has its row there; where its own stream does, it is not listed.
+    assert_eq!(told(scope("e.f"), &rename), messages("e.f None"));
+    assert_eq!(told(scope("e.f"), &rename.clone().unlisted()), messages("e.f Some(\"0\")"));
+    assert_eq!(told(scope("e.g"), &rename), (Produced::Nothing, String::new()));
+    let ended = event("dropDatabase", doc! { "ns": { "db": "d" } });
+    assert_eq!(told(scope("d.a*"), &ended), messages("d. None"));
+    assert_eq!(told(scope("d.b*"), &ended.unlisted()), (Produced::Nothing, String::new()));
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! One file a command; each wires parts together and holds no logic.
 
 pub(crate) mod engine;
+pub(crate) mod grants;
 pub(crate) mod query;
 pub(crate) mod run;
+pub(crate) mod status;
 
 use crate::cli::{Cli, Command};
 
@@ -12,6 +14,8 @@ pub(crate) async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(run) => run.execute(config).await,
         Command::Query(query) => query.execute(config).await,
+        Command::Status(status) => status.execute(&cli.global).await,
+        Command::Grants(grants) => grants.execute(&cli.global),
         Command::Engine(engine) => engine.execute().await,
     }
 }

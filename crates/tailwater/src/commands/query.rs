@@ -3,15 +3,13 @@
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
 use tailwater_clickhouse::{Connection, Endpoint};
 use tailwater_core::config::{DEFAULT_STATE, Given, Target};
-use tailwater_core::{Error, ErrorKind};
-use tailwater_embedded::{EngineOptions, EngineProcess, PASSWORD_VARIABLE, last_address};
+use tailwater_embedded::EngineProcess;
 
-use crate::{config_file, console};
+use crate::{config_file, console, target};
 
 /// Ask ClickHouse, or the embedded engine, one question.
 #[derive(Debug, Args)]
@@ -49,14 +47,13 @@ impl Query {
         }
         let Some(file) = config_file::find(file, self.state.is_some()) else {
             let state = self.state.as_deref().unwrap_or(Path::new(DEFAULT_STATE));
-            return embedded(state, None).await;
+            return target::embedded(state, None).await;
         };
         let given = Given { state: self.state.clone(), ..Given::default() };
-        let (target, state) = config_file::read_target(&file, &given)?;
-        match target {
-            Target::Server(endpoint) if self.state.is_none() => Ok((endpoint, None)),
-            Target::Server(_) => embedded(&state, None).await,
-            Target::Embedded { password, .. } => embedded(&state, password).await,
+        let (found, state) = config_file::read_target(&file, &given)?;
+        match found {
+            Target::Server(_) if self.state.is_some() => target::embedded(&state, None).await,
+            found => target::reach(&found, &state).await,
         }
     }
 
@@ -79,28 +76,4 @@ impl Query {
         console::print(&answer?);
         Ok(())
     }
-}
-
-/// The engine of a state folder: the one that runs, or one for this question alone.
-async fn embedded(
-    state: &Path,
-    password: Option<SecretString>,
-) -> anyhow::Result<(Endpoint, Option<EngineProcess>)> {
-    let Some(address) = last_address(state) else {
-        let what = format!("the state folder `{}` has no embedded engine", state.display());
-        return Err(Error::new(ErrorKind::Config, what)
-            .with_hint("name the folder of `tailwater run` with `--state`, or a ClickHouse with `--target`")
-            .into());
-    };
-    let of_environment = || std::env::var(PASSWORD_VARIABLE).ok().map(SecretString::from);
-    let mut running = Endpoint::parse(&format!("http://{address}"))?;
-    running.password = password.or_else(of_environment).unwrap_or_default();
-    if Connection::new(running.clone())?.ping().await.is_ok() {
-        return Ok((running, None));
-    }
-    let program = std::env::current_exe().context("cannot find the program's own file")?;
-    let listen = ([127, 0, 0, 1], 0).into();
-    let options = EngineOptions { program, state: state.to_owned(), listen, password: None };
-    let engine = EngineProcess::start(options).await?;
-    Ok((Endpoint::parse(&engine.url())?, Some(engine)))
 }

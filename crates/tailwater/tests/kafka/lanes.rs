@@ -6,7 +6,6 @@ use std::time::Instant;
 use tailwater_testkit::kafka::Committed;
 use tailwater_testkit::servers::Weather;
 
-use crate::part::Part;
 use crate::stage::{Settings, Stage};
 use crate::{DEADLINE, LOOK};
 
@@ -38,10 +37,10 @@ async fn moves(mut stage: Stage) {
     stage.make_topics().await;
     let mut source = stage.start(&["source"]);
     let mut first = stage.start(&["sink"]);
-    stage.write(0, 100).await;
+    stage.write(100).await;
     stage.judge(&mut [&mut source, &mut first]).await;
     stage.proxy.turn(Weather::Silent);
-    stage.write(100, 100).await;
+    stage.write(100).await;
     let stuck = wait_for(&stage, |lane| is_pending(lane)).await;
     assert!(stuck.len() > 1, "one lane is enough for the first sink: {stuck:?}");
 
@@ -52,7 +51,7 @@ async fn moves(mut stage: Stage) {
         stuck.get(&lane.partition).is_some_and(|stuck| lane.offset > stuck.offset)
     })
     .await;
-    stage.write(200, 100).await;
+    stage.write(100).await;
     // So far behind that a late word of the first one would show.
     let ends: BTreeMap<u32, u64> = wait_for(&stage, |lane| {
         moved.get(&lane.partition).is_some_and(|moved| lane.offset > moved.offset)
@@ -69,7 +68,7 @@ async fn moves(mut stage: Stage) {
         let before = ends.get(&lane.partition).copied();
         assert!(before.is_none_or(|before| lane.offset >= before), "{lane:?} was {before:?}");
     }
-    stage.write(300, 100).await;
+    stage.write(100).await;
     stage.judge(&mut [&mut source, &mut first, &mut second]).await;
     for part in [source, first, second] {
         part.stop().await;

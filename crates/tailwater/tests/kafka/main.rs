@@ -6,11 +6,19 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod broker;
+mod current;
 mod judge;
 mod lanes;
+mod normalizer;
+mod offsets;
 mod part;
+mod records;
 mod servers;
+mod sink;
+mod source;
 mod stage;
+mod topics;
 
 use std::path::Path;
 use std::time::Duration;

@@ -54,6 +54,11 @@ impl Part {
         self.says_from(0, text).await;
     }
 
+    /// Whether it has ended, however that was.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.0.ended().unwrap().is_some()
+    }
+
     /// Waits until it has died by its failpoint.
     pub(crate) async fn dies(mut self) {
         match self.0.wait(DEADLINE).await {
@@ -62,13 +67,13 @@ impl Part {
         }
     }
 
-    /// Waits for its end by an error that an operator must mend; it says all of this.
-    pub(crate) async fn refuses(self, texts: &[&str]) {
-        self.refuses_within(DEADLINE, texts).await;
+    /// Waits for its end by an error that an operator must mend; it says all of this. Gives all it said.
+    pub(crate) async fn refuses(self, texts: &[&str]) -> String {
+        self.refuses_within(DEADLINE, texts).await
     }
 
     /// As [`Part::refuses`], within another time.
-    pub(crate) async fn refuses_within(mut self, deadline: Duration, texts: &[&str]) {
+    pub(crate) async fn refuses_within(mut self, deadline: Duration, texts: &[&str]) -> String {
         match self.0.wait(deadline).await {
             Ok(Exit::Code(1)) => {}
             other => panic!("{other:?}, it does not refuse:\n{}", self.log()),
@@ -76,6 +81,7 @@ impl Part {
         for text in texts {
             assert!(self.log().contains(text), "no `{text}` in:\n{}", self.log());
         }
+        self.log()
     }
 
     /// Ends it, in order.
@@ -90,30 +96,16 @@ impl Part {
         self.0.kill().unwrap();
     }
 
-    /// Waits until it has stopped itself by its failpoint.
-    pub(crate) async fn stands_still(&mut self) {
-        let stat = format!("/proc/{}/stat", self.0.id());
-        let started = Instant::now();
+    /// Whether it has stopped itself by its failpoint.
+    pub(crate) fn is_still(&mut self) -> bool {
+        self.expect_running();
         // `pid (name) state …`
-        while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
-            self.expect_running();
-            assert!(started.elapsed() < DEADLINE, "it does not stop:\n{}", self.log());
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    /// Stops it where it is (SIGSTOP).
-    pub(crate) fn pause(&self) {
-        self.signal(Signal::STOP);
+        std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap().contains(") T ")
     }
 
     /// Lets it go on.
     pub(crate) fn go_on(&self) {
-        self.signal(Signal::CONT);
-    }
-
-    fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).unwrap();
-        kill_process(pid, signal).unwrap();
+        kill_process(pid, Signal::CONT).unwrap();
     }
 }

@@ -77,6 +77,8 @@ pub(crate) struct Stage {
     pub(crate) home: tempfile::TempDir,
     start: String,
     starts: Cell<u32>,
+    /// The next document.
+    next: Cell<i64>,
 }
 
 impl Stage {
@@ -93,12 +95,13 @@ impl Stage {
             servers,
             cluster: Cluster::at(&servers.kafka.bootstrap()),
             truth: Truth::start(&mongodb).await.unwrap(),
+            start: now(&mongodb).await,
             mongodb,
             clickhouse: ClickHouse::new(&url, name),
             proxy: Proxy::start(servers.engine.address()).await.unwrap(),
             home: tempfile::tempdir().unwrap(),
-            start: format!("{:.0}", jiff::Timestamp::now()),
             starts: Cell::new(0),
+            next: Cell::new(0),
         })
     }
 
@@ -194,10 +197,22 @@ impl Stage {
         self.mongodb.database(self.name).collection(coll)
     }
 
-    /// Inserts so many documents into `files`, numbered from `first` on.
-    pub(crate) async fn write(&self, first: i64, count: i64) {
+    /// Inserts so many more documents into `files`.
+    pub(crate) async fn write(&self, count: i64) {
+        let first = self.next.get();
+        self.next.set(first + count);
         let documents = (first..first + count).map(|number| doc! { "_id": number, "n": number });
         self.coll("files").insert_many(documents).await.unwrap();
+    }
+
+    /// Goes on writing until something is so.
+    pub(crate) async fn write_until(&self, mut is_so: impl FnMut() -> bool) {
+        let started = Instant::now();
+        while !is_so() {
+            assert!(started.elapsed() < DEADLINE, "it never comes to that");
+            self.write(5).await;
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Runs a statement in ClickHouse.
@@ -262,4 +277,11 @@ impl Stage {
     pub(crate) async fn committed(&self, coll: &str) -> Vec<Committed> {
         self.cluster.committed(&self.group("sink"), &self.topic(coll)).await.unwrap()
     }
+}
+
+/// MongoDB's own time, which is behind the clock's where nothing is written.
+async fn now(mongodb: &Client) -> String {
+    let hello = mongodb.database("admin").run_command(doc! { "hello": 1 }).await.unwrap();
+    let seconds = hello.get_timestamp("operationTime").unwrap().time;
+    jiff::Timestamp::from_second(seconds.into()).unwrap().to_string()
 }

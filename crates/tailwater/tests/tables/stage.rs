@@ -188,6 +188,14 @@ impl Stage {
         self.stored.lock().unwrap().clear();
     }
 
+    /// Merges all parts of the current-state tables: of each document the newest row alone stays.
+    pub(crate) async fn merge(&self) {
+        let names = "SELECT name FROM system.tables WHERE engine = 'ReplacingMergeTree' AND name LIKE 'd__%'";
+        for row in self.ask(names).await {
+            self.execute(&format!("OPTIMIZE TABLE `{}` FINAL", row[0].as_str().unwrap())).await;
+        }
+    }
+
     /// Runs a statement.
     pub(crate) async fn execute(&self, sql: &str) {
         let client = clickhouse::Client::default().with_url(&self.url);

@@ -78,14 +78,35 @@ impl Kafka {
     /// As [`Kafka::start`].
     pub async fn shared() -> anyhow::Result<Option<&'static Self>> {
         static SHARED: OnceCell<Option<Kafka>> = OnceCell::const_new();
-        let start = async || {
-            let kafka = Self::start().await?;
-            if let Some(kafka) = &kafka {
-                remove_in_the_end(kafka.home.path())?;
-            }
-            anyhow::Ok(kafka)
-        };
+        let start = || Self::start_for_all(Options::default());
         Ok(SHARED.get_or_try_init(start).await?.as_ref())
+    }
+
+    /// The broker with [`Options::secured`] and [`Options::authorized`] that all tests of this process
+    /// share. Where a sign-in has an end, it is over then unless it was renewed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Kafka::start`].
+    pub async fn shared_secured() -> anyhow::Result<Option<&'static Self>> {
+        static SHARED: OnceCell<Option<Kafka>> = OnceCell::const_new();
+        let properties = vec![
+            ("connections.max.reauth.ms", "3600000".to_owned()),
+            // Who is refused need not wait for the answer.
+            ("connection.failed.authentication.delay.ms", "0".to_owned()),
+        ];
+        let options = Options { secured: true, authorized: true, properties };
+        let start = || Self::start_for_all(options.clone());
+        Ok(SHARED.get_or_try_init(start).await?.as_ref())
+    }
+
+    /// One that ends with this process, and whose folder goes then.
+    async fn start_for_all(options: Options) -> anyhow::Result<Option<Self>> {
+        let kafka = Self::start_with(&options).await?;
+        if let Some(kafka) = &kafka {
+            remove_in_the_end(kafka.home.path())?;
+        }
+        Ok(kafka)
     }
 
     /// As [`Kafka::start`], with more than that.

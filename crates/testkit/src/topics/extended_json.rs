@@ -15,6 +15,23 @@ pub(super) fn document(json: &[u8]) -> anyhow::Result<Document> {
     }
 }
 
+/// Reads plain JSON as JSON columns show it: of a name the dots are `%2E`, and of equal names the last
+/// counts.
+pub(super) fn columns(json: &[u8]) -> anyhow::Result<Value> {
+    Ok(shown(serde_json::from_slice(json)?))
+}
+
+fn shown(json: Json) -> Value {
+    match json {
+        Json::Scalar(value) => value,
+        Json::List(items) => items.into_iter().map(shown).collect(),
+        Json::Object(fields) => fields
+            .into_iter()
+            .map(|(name, value)| (name.replace('.', "%2E"), shown(value)))
+            .collect(),
+    }
+}
+
 fn bson(json: Json) -> anyhow::Result<Bson> {
     Ok(match json {
         Json::Scalar(value) => Bson::try_from(value)?,

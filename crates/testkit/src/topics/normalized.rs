@@ -5,8 +5,8 @@ use anyhow::{Context as _, ensure};
 use bson::DateTime;
 use serde_json::Value;
 
-use super::Topics;
 use super::values::Chunks;
+use super::{Topics, extended_json};
 use crate::checker::{EventJudge, Findings, Row, Rule};
 use crate::kafka::Record;
 use crate::truth::Event;
@@ -63,7 +63,7 @@ impl<'a> NormalizedJudge<'a> {
 
 /// The row that a normalized event is.
 fn row(topic: &str, record: &Record, value: &[u8]) -> anyhow::Result<Row> {
-    let event: Value = serde_json::from_slice(value).context("no JSON")?;
+    let event = extended_json::columns(value).context("no JSON")?;
     let format = record.header("tw-format");
     ensure!(format == Some(b"normalized"), "`tw-format` is no normalized event's");
     let text = |value: &Value, name: &str| -> anyhow::Result<String> {

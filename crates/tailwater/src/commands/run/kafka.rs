@@ -185,8 +185,9 @@ impl Shared {
         let budget = self.budget.clone();
         let lanes: Vec<LaneId> =
             mongodb.scopes.iter().map(|scope| LaneId::stream(&scope.entry())).collect();
+        let transform = ToMessages::new(producing(kafka)).watching(mongodb.scopes.clone());
+        let transform = Arc::new(transform);
         let streams = Streams::new(server, mongodb.scopes, mongodb.watch, budget, vitals.clone());
-        let transform = Arc::new(ToMessages::new(producing(kafka)));
         let result = worker::run(streams, transform, delivery, self.limits(), stop).await;
         // Who stands by hears nothing of them, and is healthy.
         lanes.iter().for_each(|lane| vitals.forget(lane));
@@ -215,7 +216,8 @@ impl Shared {
             self.topics.clone(),
             self.budget.clone(),
             vitals.clone(),
-        )?;
+        )
+        .await?;
         let offsets = group.offsets();
         let begin =
             Transaction::of_group(&self.client, self.topics.clone(), &name, offsets, vitals);
@@ -269,7 +271,7 @@ impl Shared {
         let name = format!("{}.sink", self.config.pipeline);
         let (kafka_topics, budget) = (self.topics.clone(), self.budget.clone());
         let group =
-            Group::join(&self.client, &name, &topics, kafka_topics, budget, vitals.clone())?;
+            Group::join(&self.client, &name, &topics, kafka_topics, budget, vitals.clone()).await?;
         let delivery = WriteAhead::new(group.offsets(), tables, deadline, vitals)
             .with_max_rejected(max_rejected);
         let run = worker::run(group, Arc::new(transform), delivery, batch, self.stop.clone());
