@@ -9,13 +9,16 @@ use serde::de::IgnoredAny;
 use super::extended_json;
 use crate::kafka::Record;
 
+/// A partition and a key.
+type Place = (u32, Option<Vec<u8>>);
+
 /// Joins the chunks of a topic. The records of a partition must come in their order.
 #[derive(Debug)]
 pub(super) struct Chunks {
     /// Whether records of others may stand between two chunks.
     company: bool,
     /// By partition and key.
-    parts: HashMap<(u32, Option<Vec<u8>>), Vec<Vec<u8>>>,
+    parts: HashMap<Place, Vec<Vec<u8>>>,
 }
 
 impl Chunks {
