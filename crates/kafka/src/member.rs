@@ -27,6 +27,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::classify;
 use crate::client::{self, Client, Context, RECONNECT};
+use crate::reader::lane_of;
 
 /// A lane that is to be let go may finish its Range for so long.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
@@ -211,10 +212,7 @@ impl Membership {
 }
 
 fn lanes(list: &TopicPartitionList) -> Vec<LaneId> {
-    let lane = |topic: &str, partition: i32| {
-        LaneId::partition_of(topic, u32::try_from(partition).unwrap_or_default())
-    };
-    list.elements().iter().map(|element| lane(element.topic(), element.partition())).collect()
+    list.elements().iter().map(|element| lane_of(element.topic(), element.partition())).collect()
 }
 
 impl ClientContext for Membership {
