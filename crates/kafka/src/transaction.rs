@@ -206,7 +206,7 @@ impl<P: Progress> Transaction<P> {
 }
 
 /// Sends a message to the partitions that are to have it.
-fn send(open: &Open<'_>, message: &Message, topic: Option<&Topic>) -> Result<()> {
+pub(crate) fn send(open: &Open<'_>, message: &Message, topic: Option<&Topic>) -> Result<()> {
     let Some(topic) = topic else {
         let what = format!("topic `{}` was never asked for", message.topic);
         return Err(Error::new(ErrorKind::Bug, what));

@@ -37,6 +37,9 @@ pub const OFFSET: &str = "tw-offset";
 pub const EPOCH: &str = "tw-epoch";
 /// What [`CHUNK`] was of a dead letter.
 pub const WAS_CHUNK: &str = "tw-was-chunk";
+/// Says that the dead letter that the other headers name was produced again: milliseconds since 1970,
+/// decimal. The record has nothing else.
+pub const REPLAYED: &str = "tw-replayed";
 
 /// The format of normalized events.
 pub const NORMALIZED: &str = "normalized";

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tailwater_core::dead_letter::{DeadLetter, dead_letter};
+use tailwater_core::dead_letter::{DeadLetter, dead_letter, read_replayed, replayed};
 use tailwater_core::message::{Joiner, header, murmur2};
 use tailwater_core::position::{Epoch, LaneId, Millis, Seq};
 use tailwater_core::record::{Record, Route};
@@ -63,4 +63,19 @@ fn a_record_without_a_key_or_a_value_has_a_letter() {
     assert_eq!((&letter.key, &letter.value), (&None, &None));
     assert_eq!(letter.route, Route::Hash(murmur2(b"raw-3")));
     assert_eq!(DeadLetter::read(&record), None);
+}
+
+#[test]
+fn a_mark_names_the_letter_that_was_produced_again_and_is_none() {
+    let (lane, epoch) = (LaneId::partition_of("raw", 3), Epoch::new([9; 16]));
+    let letter =
+        record(&dead_letter(&Arc::from("dead"), &rejected(), &lane, epoch, &Joiner::rejection()));
+    let place = DeadLetter::read(&letter).unwrap().place();
+    assert_eq!(place.to_string(), "raw-3@7");
+    let mark = replayed(&Arc::from("dead"), &place, Millis(77));
+    assert_eq!((&*mark.topic, &mark.key, &mark.value), ("dead", &None, &None));
+    let mark = record(&mark);
+    assert_eq!(read_replayed(&mark), Some(place));
+    assert_eq!(DeadLetter::read(&mark), None);
+    assert_eq!(read_replayed(&letter), None);
 }
