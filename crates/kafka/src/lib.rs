@@ -30,6 +30,7 @@ pub mod replay;
 mod rewind;
 pub mod rights;
 mod said;
+mod sending;
 mod settings;
 pub mod to_messages;
 pub mod to_normalized;

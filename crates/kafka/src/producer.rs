@@ -40,10 +40,13 @@ pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const OWN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one step may take before it is tried again.
 const STEP: Duration = Duration::from_secs(30);
-/// How long a look at the queue of acknowledgements waits.
-const POLL: Duration = Duration::from_millis(100);
+/// How long a look at the queue of acknowledgements takes: always all of it, whatever comes. So does
+/// the wrapper's own flush, a tenth of a second each time.
+const GLANCE: Duration = Duration::from_millis(1);
 /// Messages on their way, in kilobytes.
 const QUEUE_KBYTES: &str = "65536";
+/// librdkafka's default.
+const USUAL_BATCH_BYTES: usize = 1_000_000;
 /// Larger than any message can be; what a topic takes is checked before.
 const LARGEST_MESSAGE: &str = "1000000000";
 
@@ -68,6 +71,7 @@ pub(crate) struct Producer {
     id: Arc<str>,
     busy: Arc<Mutex<()>>,
     worn: Arc<AtomicBool>,
+    batch_bytes: usize,
 }
 
 /// A commit that was answered within this time was sent once, as in [`RECONNECT`].
@@ -110,13 +114,15 @@ impl Producer {
                 set.set(name, value);
             }
         }
+        let batch_bytes = set.get("batch.size").and_then(|bytes| bytes.parse().ok());
+        let batch_bytes = batch_bytes.unwrap_or(USUAL_BATCH_BYTES);
         let landing = Landing { client: client.context(), landed: Mutex::default() };
         let inner = config
             .create_with_context(landing)
             .map_err(|error| classify::error(error, "cannot make a Kafka producer"))?;
         let inner = client.signing_in(inner);
         let worn = Arc::default();
-        let this = Self { inner, client: client.clone(), id: id.into(), busy, worn };
+        let this = Self { inner, client: client.clone(), id: id.into(), busy, worn, batch_bytes };
         // Who gives up must not go on: each try ends what a successor has open.
         let wanted = Arc::new(());
         let (producer, given_up) = (this.clone(), Arc::downgrade(&wanted));
@@ -232,6 +238,11 @@ impl Producer {
 }
 
 impl Open<'_> {
+    /// Of how many bytes a batch may be that goes to a partition.
+    pub(crate) fn batch_bytes(&self) -> usize {
+        self.0.batch_bytes
+    }
+
     /// Puts a record on its way.
     pub(crate) fn send(&self, record: &Outgoing<'_>) -> Result<()> {
         let Outgoing { topic, partition, key, value, headers, timestamp } = record;
@@ -250,7 +261,7 @@ impl Open<'_> {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(Code::QueueFull), refused)) => {
                     record = refused;
-                    producer.poll(POLL);
+                    producer.poll(GLANCE);
                 }
                 Err((error, _)) => {
                     return Err(self.0.explain(error, format!("cannot send to topic `{topic}`")));
@@ -262,8 +273,13 @@ impl Open<'_> {
     /// Waits until all that was sent is acknowledged, and tells where it is.
     pub(crate) fn flush(&self) -> Result<Offsets> {
         let producer = &self.0.inner;
-        while let Err(error) = producer.flush(STEP) {
-            warn!(%error, id = %self.0.id, "kafka has not acknowledged everything yet");
+        let mut told = Instant::now();
+        while producer.in_flight_count() > 0 {
+            producer.poll(GLANCE);
+            if told.elapsed() > STEP {
+                warn!(id = %self.0.id, "kafka has not acknowledged everything yet");
+                told = Instant::now();
+            }
         }
         let mut landed = producer.context().landed();
         match landed.failed.take() {

@@ -175,6 +175,9 @@ impl Topics {
     /// # Errors
     /// Those of asking.
     pub(crate) async fn describe_all(&self, topics: Vec<String>) -> Result<Descriptions> {
+        if topics.is_empty() {
+            return Ok(Descriptions::new());
+        }
         let this = self.clone();
         blocking(move || {
             topic_id::describe(&this.admin, &topics, false, PATIENCE).map_err(|error| {
@@ -182,6 +185,15 @@ impl Topics {
             })
         })
         .await
+    }
+
+    /// Refuses what we may not see of a subscription, as far as it names topics.
+    ///
+    /// # Errors
+    /// `Unauthorized`; those of asking.
+    pub(crate) async fn expect_visible(&self, subscription: &[String]) -> Result<()> {
+        let names = subscription.iter().filter(|topic| !topic.starts_with('^')).cloned();
+        self.describe_all(names.collect()).await.map(drop)
     }
 
     /// The topics of lanes as they are; those that are not there are left out.

@@ -8,9 +8,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use tailwater_core::gap::Gap;
-use tailwater_core::message::{self, header};
 use tailwater_core::position::{Checkpoint, Epoch, LaneId, Position};
-use tailwater_core::record::{Message, Route};
+use tailwater_core::record::Message;
 use tailwater_core::{Action, Error, ErrorKind, Result};
 use tailwater_pipeline::retry::Backoff;
 use tailwater_pipeline::vitals::Vitals;
@@ -21,9 +20,8 @@ use crate::checkpoints::{Advance, CheckpointTopic};
 use crate::client::Client;
 use crate::losses;
 use crate::offsets::GroupOffsets;
-use crate::producer::{
-    OWN_TRANSACTION_TIMEOUT, Offsets, Open, Outgoing, Producer, TRANSACTION_TIMEOUT,
-};
+use crate::producer::{OWN_TRANSACTION_TIMEOUT, Offsets, Open, Producer, TRANSACTION_TIMEOUT};
+use crate::sending::Sending;
 use crate::to_messages::Messages;
 use crate::topics::{Topic, Topics};
 
@@ -165,8 +163,9 @@ impl<P: Progress> Transaction<P> {
     ) -> Result<()> {
         let (before, sent) = (self.progress.clone(), Arc::clone(&messages));
         let committed = self.producer.transact(move |open| {
+            let mut sending = Sending::over(open);
             for message in sent.iter() {
-                send(open, message, routes.get(&message.topic))?;
+                sending.send(message, routes.get(&message.topic))?;
             }
             failpoint::reach(failpoint::SENT);
             let offsets = open.flush()?;
@@ -203,54 +202,6 @@ impl<P: Progress> Transaction<P> {
         let next = part.next.clone();
         Ok((part.lane.clone(), Checkpoint { epoch, next, pending: None, renumbered: false }))
     }
-}
-
-/// Sends a message to the partitions that are to have it.
-pub(crate) fn send(open: &Open<'_>, message: &Message, topic: Option<&Topic>) -> Result<()> {
-    let Some(topic) = topic else {
-        let what = format!("topic `{}` was never asked for", message.topic);
-        return Err(Error::new(ErrorKind::Bug, what));
-    };
-    let partitions = topic.partitions.get();
-    let (first, count) = match message.route {
-        Route::Hash(hash) => ((hash & 0x7fff_ffff) % partitions, 1),
-        Route::Every => (0, partitions),
-    };
-    let mut chunks = Vec::new();
-    for partition in first..first + count {
-        let copy = (partition != first).then(|| without_row(message));
-        let message = copy.as_ref().unwrap_or(message);
-        if message::bytes_in_batch(message) <= topic.max_message_bytes {
-            send_one(open, message, partition)?;
-            continue;
-        }
-        chunks.clear();
-        message::chunks(message.clone(), topic.max_message_bytes, &mut chunks)?;
-        for chunk in &chunks {
-            send_one(open, chunk, partition)?;
-        }
-    }
-    Ok(())
-}
-
-/// The copy of a marker in another partition than the first: the first one's makes the row.
-fn without_row(message: &Message) -> Message {
-    let mut copy = message.clone();
-    if !copy.headers.is_empty() {
-        copy.headers.push((header::ROW.into(), header::NO.into()));
-    }
-    copy
-}
-
-fn send_one(open: &Open<'_>, message: &Message, partition: u32) -> Result<()> {
-    open.send(&Outgoing {
-        topic: &message.topic,
-        partition: i32::try_from(partition).unwrap_or(i32::MAX),
-        key: message.key.as_deref(),
-        value: message.value.as_deref(),
-        headers: &message.headers,
-        timestamp: Some(message.timestamp),
-    })
 }
 
 impl<P: Progress> Delivery for Transaction<P> {

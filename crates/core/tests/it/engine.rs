@@ -205,7 +205,7 @@ fn expected_scalar(scalar: &Bson, dates: Dates) -> Option<Json> {
 
 /// Equal, but for what the engine's JSON text does not tell: 1.0 from 1, and dates that the
 /// oracle cannot write.
-fn agree(expected: &Json, found: &Json) -> bool {
+pub(crate) fn agree(expected: &Json, found: &Json) -> bool {
     match (expected, found) {
         (Json::Object(a), Json::Object(b)) => {
             a.len() == b.len()

@@ -15,6 +15,7 @@ mod engine;
 mod fuzz;
 mod grants;
 mod json_column;
+mod kafka_engine;
 mod layout;
 mod mapping;
 mod message;

@@ -14,7 +14,7 @@ use crate::cli::{Cli, Command};
 pub(crate) async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let config = cli.global.config.as_deref();
     match cli.command {
-        Command::Run(run) => run.execute(config).await,
+        Command::Run(run) => Box::pin(run.execute(config)).await,
         Command::Query(query) => query.execute(config).await,
         Command::Status(status) => status.execute(&cli.global).await,
         Command::Dlq(dlq) => Box::pin(dlq.execute(&cli.global)).await,

@@ -55,7 +55,7 @@ async fn a_broker_that_dies_before_a_commit_commits_once() {
     stage.write_until(|| source.is_still()).await;
     kafka.kill().unwrap();
     source.go_on();
-    source.says("trying again").await;
+    source.says("brokers are down").await;
     kafka.start_again().await.unwrap();
     stage.write(20).await;
     stage.judge_topics(&mut source).await;
@@ -125,7 +125,7 @@ async fn a_wrong_password_and_a_broker_that_is_gone_are_named() {
         stage.sign_in(&kafka, "wrong-password");
     }
     let wrong = stage.start(&["sink"]);
-    let hints = ["cannot reach Kafka at", "hint: check `kafka.sasl` (mechanism, user, password)"];
+    let hints = ["cannot reach Kafka at", "hint: check `username` and `password` in `kafka.sasl`"];
     let log = wrong.refuses(&hints).await;
     assert!(!log.contains("wrong-password"), "{log}");
 

@@ -14,6 +14,8 @@ use crate::{DEADLINE, LOOK};
 async fn no_ghost_stays_and_no_document_is_lost_where_lanes_are_behind_a_drop_or_a_rename() {
     let Some(mut stage) = Stage::set("dropped").await else { return };
     stage.settings.partitions = 8;
+    // Half of each topic to each of two.
+    stage.settings.properties.push(("partition.assignment.strategy", "range".to_owned()));
     stage.make_topics().await;
     let mut source = stage.start(&["source"]);
     let mut slow = stage.start(&["sink"]);
@@ -24,14 +26,14 @@ async fn no_ghost_stays_and_no_document_is_lost_where_lanes_are_behind_a_drop_or
     quick.says("partitions are ours").await;
     let (files, jobs) = (stage.coll("files"), stage.coll("jobs"));
     stage.write(100).await;
-    jobs.insert_many((0..40).map(|number| doc! { "_id": number, "job": true })).await.unwrap();
+    jobs.insert_many((0..40_i64).map(|number| doc! { "_id": number, "job": true })).await.unwrap();
     stage.judge(&mut [&mut source, &mut slow, &mut quick]).await;
 
     // The half of the lanes stays behind, with changes before the drop.
     stage.proxy.turn(Weather::Silent);
     files.update_many(doc! {}, doc! { "$set": { "late": true } }).await.unwrap();
     files.drop().await.unwrap();
-    let again = (0..200).step_by(2).map(|number| doc! { "_id": number, "again": true });
+    let again = (0..200_i64).step_by(2).map(|number| doc! { "_id": number, "again": true });
     files.insert_many(again).await.unwrap();
     only_the_slow_lanes_are_behind(&mut stage, &mut [&mut source, &mut slow, &mut quick]).await;
     stage.proxy.turn(Weather::Clear);
@@ -46,7 +48,7 @@ async fn no_ghost_stays_and_no_document_is_lost_where_lanes_are_behind_a_drop_or
     jobs.update_many(doc! { "_id": { "$lt": 50 } }, doc! { "$set": { "then": true } })
         .await
         .unwrap();
-    files.insert_many((0..50).map(|number| doc! { "_id": number, "new": true })).await.unwrap();
+    files.insert_many((0..50_i64).map(|number| doc! { "_id": number, "new": true })).await.unwrap();
     only_the_slow_lanes_are_behind(&mut stage, &mut [&mut source, &mut slow, &mut quick]).await;
     stage.proxy.turn(Weather::Clear);
     stage.judge(&mut [&mut source, &mut slow, &mut quick]).await;

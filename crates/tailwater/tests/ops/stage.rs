@@ -97,11 +97,6 @@ state: {state}
         file
     }
 
-    /// The topic of the collection.
-    pub(crate) fn topic(&self) -> String {
-        format!("events.mongo.{}.files", self.name)
-    }
-
     pub(crate) fn own(&self, name: &str) -> String {
         format!("{}.{name}", self.name)
     }
@@ -258,10 +253,6 @@ impl Running {
         if let Err(error) = self.0.expect_running() {
             panic!("{error:#}\n{}", self.0.log());
         }
-    }
-
-    pub(crate) fn log(&self) -> String {
-        self.0.log()
     }
 
     /// Waits until it ends because an operator must act; what it has logged.

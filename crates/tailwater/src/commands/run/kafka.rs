@@ -216,7 +216,8 @@ impl Shared {
             self.topics.clone(),
             self.budget.clone(),
             vitals.clone(),
-        )?;
+        )
+        .await?;
         let offsets = group.offsets();
         let begin =
             Transaction::of_group(&self.client, self.topics.clone(), &name, offsets, vitals);
@@ -270,7 +271,7 @@ impl Shared {
         let name = format!("{}.sink", self.config.pipeline);
         let (kafka_topics, budget) = (self.topics.clone(), self.budget.clone());
         let group =
-            Group::join(&self.client, &name, &topics, kafka_topics, budget, vitals.clone())?;
+            Group::join(&self.client, &name, &topics, kafka_topics, budget, vitals.clone()).await?;
         let delivery = WriteAhead::new(group.offsets(), tables, deadline, vitals)
             .with_max_rejected(max_rejected);
         let run = worker::run(group, Arc::new(transform), delivery, batch, self.stop.clone());
