@@ -6,7 +6,7 @@ use serde::Deserialize;
 use tailwater_core::position::Millis;
 use tailwater_core::sql::literal;
 use tailwater_core::table::{self, DEAD_LETTERS, TableName};
-use tailwater_core::{Error, ErrorKind, Result};
+use tailwater_core::Result;
 
 use crate::Connection;
 
@@ -20,16 +20,20 @@ pub struct Letter {
     /// What exactly was said.
     pub error: String,
     /// The database.
+    #[serde(rename = "ns_db_text")]
     pub ns_db: String,
     /// The collection.
+    #[serde(rename = "ns_coll_text")]
     pub ns_coll: String,
     /// The document.
+    #[serde(rename = "doc_id_text")]
     pub doc_id: String,
     /// What happened to it.
+    #[serde(rename = "op_text")]
     pub op: String,
-    /// The event's version, decimal.
-    pub version: String,
-    /// The event, where it was asked for.
+    /// 1 where the event is UTF-8.
+    pub is_text: u8,
+    /// The event, where it was asked for: as it is, or as hex digits where it is no UTF-8.
     pub content: String,
     /// Its length.
     pub bytes: u64,
@@ -45,11 +49,6 @@ pub struct Letter {
     /// The life of the topic, or of the stream's numbering.
     #[serde(rename = "_epoch")]
     pub epoch: String,
-    /// The mapping that rejected it.
-    #[serde(rename = "_mapping")]
-    pub mapping: String,
-    /// When the row was written, in milliseconds since 1970.
-    pub ingested_ms: i64,
 }
 
 /// Which dead letters.
@@ -65,8 +64,9 @@ pub struct Which<'a> {
     pub with_events: bool,
 }
 
-/// How many keys are asked for at once.
-const KEYS: usize = 500;
+/// Of so many bytes are the names that are asked for at once: the server reads no longer query than
+/// 256 KB.
+const NAMES: usize = 64 << 10;
 
 /// The dead letters in the table, the oldest first; none where there is no such table.
 ///
@@ -98,13 +98,26 @@ pub async fn with_rows(
     struct Row {
         idempotency_key: String,
     }
-    for some in events.chunks(KEYS) {
+    for some in chunks(events) {
         let sql = table::keys_with_rows(connection.database(), records, some);
         let what = format!("cannot look for rows in `{records}`");
         let rows: Vec<Row> = connection.rows(&sql, &what).await?;
         found.extend(rows.into_iter().map(|row| row.idempotency_key));
     }
     Ok(found)
+}
+
+/// In parts of about [`NAMES`] bytes.
+fn chunks(events: &[(String, String)]) -> Vec<&[(String, String)]> {
+    let (mut parts, mut first, mut bytes) = (Vec::new(), 0, 0);
+    for (at, (doc_id, key)) in events.iter().enumerate() {
+        bytes += doc_id.len() + key.len();
+        if bytes >= NAMES || at + 1 == events.len() {
+            parts.push(&events[first..=at]);
+            (first, bytes) = (at + 1, 0);
+        }
+    }
+    parts
 }
 
 async fn is_there(connection: &Connection, name: &str) -> Result<bool> {
@@ -114,9 +127,5 @@ async fn is_there(connection: &Connection, name: &str) -> Result<bool> {
         literal(name),
     );
     let what = format!("cannot look for the table `{name}`");
-    let count = connection.text(&sql, &what).await?;
-    let count: u64 = count
-        .parse()
-        .map_err(|error| Error::new(ErrorKind::Unreachable, what).with_source(error))?;
-    Ok(count > 0)
+    Ok(connection.text(&sql, &what).await? != "0")
 }

@@ -88,9 +88,32 @@ impl std::fmt::Display for Place {
     }
 }
 
+/// The record of a letter, to be produced again into the topic that it was in. It says so, where it has
+/// headers: then it may stand between the chunks of others.
+pub fn again(place: &Place, record: Record, at: Millis) -> Message {
+    let Record { timestamp, key, value, headers, .. } = record;
+    let mut headers: Vec<(Cow<'static, str>, Bytes)> = headers
+        .into_iter()
+        .filter(|(name, _)| **name != *header::REPLAYED)
+        .map(|(name, value)| (String::from(name).into(), value))
+        .collect();
+    if !headers.is_empty() {
+        headers.push((header::REPLAYED.into(), at.0.to_string().into()));
+    }
+    Message {
+        topic: place.lane.topic().into(),
+        // There are the other events of its document.
+        route: Route::Hash(place.lane.partition()),
+        key,
+        value,
+        headers,
+        timestamp: timestamp.unwrap_or(at),
+    }
+}
+
 /// The mark that the letter of that place was produced again, for the topic of the dead letters. It is
 /// no letter itself.
-pub fn replayed(topic: &Arc<str>, place: &Place, at: Millis) -> Message {
+pub fn mark(topic: &Arc<str>, place: &Place, at: Millis) -> Message {
     let texts = [
         (header::REPLAYED, at.0.to_string()),
         (header::TOPIC, place.lane.topic().to_owned()),
@@ -109,8 +132,10 @@ pub fn replayed(topic: &Arc<str>, place: &Place, at: Millis) -> Message {
 }
 
 /// The place of the letter that a record marks as produced again; `None` when it is no such mark.
-pub fn read_replayed(record: &Record) -> Option<Place> {
-    record.header(header::REPLAYED).and_then(|_| Place::read(record))
+pub fn read_mark(record: &Record) -> Option<Place> {
+    let is_mark =
+        record.header(header::REPLAYED).is_some() && record.header(header::REASON).is_none();
+    is_mark.then(|| Place::read(record)).flatten()
 }
 
 /// What a dead letter says.

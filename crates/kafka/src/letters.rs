@@ -2,28 +2,35 @@
 //! by their places. It only reads.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
-use tailwater_core::dead_letter::{DeadLetter, Place, read_replayed};
-use tailwater_core::message::{Joiner, header};
+use tailwater_core::dead_letter::{DeadLetter, Place, read_mark};
+use tailwater_core::message::Joiner;
 use tailwater_core::position::{LaneId, Millis, Seq};
-use tailwater_core::record::Record;
+use tailwater_core::record::{Incoming, Record};
 use tailwater_core::{Action, Error, ErrorKind, Result};
 use tailwater_pipeline::retry::Backoff;
 use tracing::warn;
 
 use crate::classify;
-use crate::client::{Client, blocking};
-use crate::observer::{Observer, lanes};
+use crate::client::{Client, Context, blocking};
+use crate::observer::{Log, Observer, lanes, partition};
 use crate::reader;
 
 /// A broker that says nothing for so long is away.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A transaction that stays open for so long hangs.
+const OPEN: Duration = Duration::from_secs(120);
 /// How long one look at the queue waits.
 const POLL: Duration = Duration::from_millis(500);
+/// Records that lie so near to each other are read in one go.
+const NEAR: u64 = 2000;
+/// So many offsets before a record its first chunk is looked for, one after the other.
+const CHUNKS_WITHIN: [u64; 3] = [0, 100, 10_000];
 
 /// A dead letter in its topic.
 #[derive(Debug, Clone)]
@@ -59,16 +66,17 @@ impl Observer {
         let Some(seen) = self.topic(topic).await? else { return Ok(Letters::default()) };
         let all = lanes(&BTreeMap::from([(topic.to_owned(), seen.partitions)]));
         let logs = self.logs(&all).await?;
-        let open: BTreeMap<i32, Joiner> =
-            all.iter().map(|lane| (crate::observer::partition(lane), Joiner::default())).collect();
-        let from: Vec<(LaneId, Seq)> =
-            logs.iter().map(|(lane, log)| (lane.clone(), log.first)).collect();
+        let from: Vec<_> = logs.iter().map(|(lane, log)| (lane.clone(), log.first)).collect();
         let reader = self.reading(&from)?;
+        let open = all.iter().map(partition).collect();
         let (client, topic) = (self.client.clone(), topic.to_owned());
         blocking(move || {
             let mut found = Letters::default();
             let what = || format!("cannot read the dead letters in `{topic}`");
-            each(&client, &reader, open, what, |record| take(&mut found, record, &wanted))?;
+            scan(&client, &reader, open, what, |Incoming { record, .. }| {
+                found.take(record, &wanted);
+                ControlFlow::Continue(())
+            })?;
             Ok(found)
         })
         .await
@@ -78,7 +86,7 @@ impl Observer {
     ///
     /// # Errors
     /// `Unsuitable` when a transaction stays open; those of asking.
-    pub async fn wait_until_stable(&self, topic: &str) -> Result<()> {
+    pub(crate) async fn wait_until_stable(&self, topic: &str) -> Result<()> {
         let Some(seen) = self.topic(topic).await? else { return Ok(()) };
         let all = lanes(&BTreeMap::from([(topic.to_owned(), seen.partitions)]));
         let before = self.logs(&all).await?;
@@ -86,15 +94,13 @@ impl Observer {
         let mut backoff = Backoff::new();
         loop {
             let now = self.logs(&all).await?;
-            let waits = before
-                .iter()
-                .find(|(lane, before)| now.get(*lane).is_some_and(|now| now.stable < before.end));
-            let Some((lane, _)) = waits else { return Ok(()) };
-            if started.elapsed() > PATIENCE * 2 {
-                let what = format!(
-                    "a transaction on `{lane}` has been open for {} s",
-                    started.elapsed().as_secs()
-                );
+            let is_open = |(lane, before): &(&LaneId, &Log)| {
+                now.get(*lane).is_some_and(|now| now.stable < before.end)
+            };
+            let Some((lane, _)) = before.iter().find(is_open) else { return Ok(()) };
+            if started.elapsed() > OPEN {
+                let seconds = started.elapsed().as_secs();
+                let what = format!("a transaction on `{lane}` has been open for {seconds} s");
                 return Err(Error::new(ErrorKind::Unsuitable, what).with_hint(
                     "find it with `kafka-transactions.sh find-hanging`, and abort it with `kafka-transactions.sh abort`",
                 ));
@@ -103,134 +109,156 @@ impl Observer {
         }
     }
 
-    /// The record of a place, its chunks joined; `None` where it is gone: its topic is, or its life is
-    /// over, or its offset.
+    /// The records of places, their chunks joined, as far as they are still there: of a topic that is
+    /// another one now, none is.
     ///
     /// # Errors
     /// Those of reading.
-    pub async fn record(&self, place: &Place) -> Result<Option<Record>> {
-        let lane = place.lane.clone();
-        match self.topic(lane.topic()).await? {
-            Some(seen) if seen.id == place.epoch && lane.partition() < seen.partitions => {}
-            _ => return Ok(None),
-        }
-        let log = self.logs(std::slice::from_ref(&lane)).await?.remove(&lane);
-        if log.is_none_or(|log| place.offset < log.first || place.offset >= log.stable) {
-            return Ok(None);
-        }
-        let Some(last) = self.read_from(&lane, place.offset, place.offset).await?.pop() else {
-            return Ok(None);
+    pub async fn records(&self, places: &BTreeSet<Place>) -> Result<BTreeMap<Place, Record>> {
+        let names: BTreeSet<&str> = places.iter().map(|place| place.lane.topic()).collect();
+        let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+        let topics = self.topics_of(&names).await?;
+        let is_there = |place: &&Place| {
+            let seen = topics.get(place.lane.topic());
+            seen.is_some_and(|it| it.id == place.epoch && place.lane.partition() < it.partitions)
         };
-        // Of an event in chunks, this is the last one.
-        let before = last.header(header::CHUNK).and_then(|chunk| {
-            let (index, count) = str::from_utf8(chunk).ok()?.split_once('/')?;
-            let (index, count): (u64, u64) = (index.parse().ok()?, count.parse().ok()?);
-            (index + 1 == count).then_some(index)
-        });
-        let Some(before) = before else { return Ok(Some(last)) };
-        let first = Seq(place.offset.0.saturating_sub(before));
-        let mut joiner = Joiner::default();
-        let chunks = self.read_from(&lane, first, place.offset).await?;
-        Ok(chunks.into_iter().filter_map(|chunk| joiner.push(chunk).record).last())
+        let mut wanted: BTreeMap<LaneId, BTreeMap<Seq, Place>> = BTreeMap::new();
+        for place in places.iter().filter(is_there) {
+            wanted.entry(place.lane.clone()).or_default().insert(place.offset, place.clone());
+        }
+        let all: Vec<LaneId> = wanted.keys().cloned().collect();
+        let logs = self.logs(&all).await?;
+        let mut found = BTreeMap::new();
+        for (lane, mut places) in wanted {
+            let Some(log) = logs.get(&lane) else { continue };
+            places.retain(|offset, _| (log.first..log.stable).contains(offset));
+            for run in runs(places) {
+                found.extend(self.run(&lane, log.first, run).await?);
+            }
+        }
+        Ok(found)
     }
 
-    /// The committed records from one offset to another.
-    async fn read_from(&self, lane: &LaneId, first: Seq, last: Seq) -> Result<Vec<Record>> {
-        let reader = self.reading(&[(lane.clone(), first)])?;
+    /// The records of one run of a lane.
+    async fn run(
+        &self,
+        lane: &LaneId,
+        log_first: Seq,
+        mut run: BTreeMap<Seq, Place>,
+    ) -> Result<Vec<(Place, Record)>> {
+        let mut found = Vec::new();
+        for before in CHUNKS_WITHIN {
+            let Some((first, _)) = run.first_key_value() else { break };
+            let first = Seq(first.0.saturating_sub(before)).max(log_first);
+            let joined = self.joined(lane, first, run.keys().copied().collect()).await?;
+            for record in joined {
+                let place = run.remove(&record.offset);
+                found.extend(place.map(|place| (place, record)));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Those records of a lane, read from there on.
+    async fn joined(
+        &self,
+        lane: &LaneId,
+        from: Seq,
+        offsets: BTreeSet<Seq>,
+    ) -> Result<Vec<Record>> {
+        let Some(last) = offsets.last().copied() else { return Ok(Vec::new()) };
+        let reader = self.reading(&[(lane.clone(), from)])?;
         let (client, lane) = (self.client.clone(), lane.clone());
         blocking(move || {
             let mut records = Vec::new();
-            let what = || format!("cannot read `{lane}` from {first} to {last}");
-            let mut heard = Instant::now();
-            loop {
-                match poll(&client, &reader, &mut heard, what)? {
-                    Heard::Record(_, record) if record.offset <= last => {
-                        let is_last = record.offset == last;
-                        records.push(record);
-                        if is_last {
-                            return Ok(records);
-                        }
-                    }
-                    Heard::Record(..) | Heard::End(_) => return Ok(records),
-                    Heard::Nothing => {}
+            let what = || format!("cannot read `{lane}` from {from} to {last}");
+            let open = BTreeSet::from([partition(&lane)]);
+            scan(&client, &reader, open, what, |Incoming { record, rejection }| {
+                let is_last = record.offset >= last;
+                if rejection.is_none() && offsets.contains(&record.offset) {
+                    records.push(record);
                 }
-            }
+                if is_last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            Ok(records)
         })
         .await
     }
 }
 
-/// One look at the queue of a reader.
-enum Heard {
-    Record(i32, Record),
-    End(i32),
-    Nothing,
-}
-
-type Consumer = Arc<rdkafka::consumer::BaseConsumer<crate::client::Context>>;
-
-fn poll(
-    client: &Client,
-    reader: &Consumer,
-    heard: &mut Instant,
-    what: impl Fn() -> String,
-) -> Result<Heard> {
-    match reader.poll(POLL) {
-        None if heard.elapsed() > PATIENCE => Err(Error::new(ErrorKind::Unreachable, what())),
-        None => Ok(Heard::Nothing),
-        Some(Ok(message)) => {
-            *heard = Instant::now();
-            Ok(Heard::Record(message.partition(), reader::record(&message)))
+/// Places of one lane, in runs that are read in one go.
+fn runs(places: BTreeMap<Seq, Place>) -> Vec<BTreeMap<Seq, Place>> {
+    let mut all: Vec<BTreeMap<Seq, Place>> = Vec::new();
+    for (offset, place) in places {
+        let last = all.last().and_then(|run| run.last_key_value()).map(|(last, _)| *last);
+        match all.last_mut() {
+            Some(run) if last.is_some_and(|last| offset.0 - last.0 <= NEAR) => {
+                run.insert(offset, place);
+            }
+            _ => all.push(BTreeMap::from([(offset, place)])),
         }
-        Some(Err(KafkaError::PartitionEOF(partition))) => {
-            *heard = Instant::now();
-            Ok(Heard::End(partition))
-        }
-        Some(Err(error)) if classify::kind(&error).action() == Action::Retry => {
-            warn!(%error, "reading");
-            Ok(Heard::Nothing)
-        }
-        Some(Err(error)) => Err(client.explain(error, what())),
     }
+    all
 }
 
-/// Takes every record of one topic, its chunks joined.
-fn each(
+/// Takes every committed record of these partitions of one topic, the chunks joined, until there are no
+/// more or no more are wanted.
+fn scan(
     client: &Client,
-    reader: &Consumer,
-    mut open: BTreeMap<i32, Joiner>,
+    reader: &BaseConsumer<Context>,
+    open: BTreeSet<i32>,
     what: impl Fn() -> String,
-    mut take: impl FnMut(Record),
+    mut take: impl FnMut(Incoming) -> ControlFlow<()>,
 ) -> Result<()> {
+    let mut open: BTreeMap<i32, Joiner> =
+        open.into_iter().map(|partition| (partition, Joiner::default())).collect();
+    let mut joined = Vec::new();
     let mut heard = Instant::now();
     while !open.is_empty() {
-        match poll(client, reader, &mut heard, &what)? {
-            Heard::Record(partition, record) => {
-                if let Some(joiner) = open.get_mut(&partition) {
-                    let joined = joiner.push(record);
-                    joined.missing.into_iter().chain(joined.record).for_each(&mut take);
+        match reader.poll(POLL) {
+            None if heard.elapsed() > PATIENCE => {
+                return Err(Error::new(ErrorKind::Unreachable, what()));
+            }
+            None => continue,
+            Some(Ok(message)) => {
+                if let Some(joiner) = open.get_mut(&message.partition()) {
+                    joiner.push(reader::record(&message), &mut joined);
                 }
             }
-            Heard::End(partition) => {
-                open.remove(&partition);
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                if let Some(mut joiner) = open.remove(&partition) {
+                    joiner.give_up(&mut joined);
+                }
             }
-            Heard::Nothing => {}
+            Some(Err(error)) if classify::kind(&error).action() == Action::Retry => {
+                warn!(%error, "reading");
+                continue;
+            }
+            Some(Err(error)) => return Err(client.explain(error, what())),
+        }
+        heard = Instant::now();
+        for incoming in joined.drain(..) {
+            if take(incoming).is_break() {
+                return Ok(());
+            }
         }
     }
     Ok(())
 }
 
-fn take(found: &mut Letters, record: Record, wanted: &impl Fn(&Place) -> bool) {
-    if let Some(place) = read_replayed(&record) {
-        found.replayed.insert(place);
-        return;
+impl Letters {
+    fn take(&mut self, record: Record, wanted: &impl Fn(&Place) -> bool) {
+        if let Some(place) = read_mark(&record) {
+            self.replayed.insert(place);
+            return;
+        }
+        let Some(mut letter) = DeadLetter::read(&record) else { return };
+        let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
+        let bytes = length(&record.key) + length(&record.value);
+        let place = letter.place();
+        if !wanted(&place) {
+            (letter.record.key, letter.record.value) = (None, None);
+        }
+        self.letters.insert(place, Letter { at: record.timestamp, letter, bytes });
     }
-    let Some(mut letter) = DeadLetter::read(&record) else { return };
-    let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
-    let bytes = length(&record.key) + length(&record.value);
-    let place = letter.place();
-    if !wanted(&place) {
-        (letter.record.key, letter.record.value) = (None, None);
-    }
-    found.letters.insert(place, Letter { at: record.timestamp, letter, bytes });
 }

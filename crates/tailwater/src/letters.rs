@@ -3,11 +3,11 @@
 pub(crate) mod replay;
 mod shown;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use tailwater_clickhouse::letters::{self as of_table, Which};
 use tailwater_clickhouse::Connection;
+use tailwater_clickhouse::letters::{self as of_table, Which};
 use tailwater_core::config::Config;
 use tailwater_core::dead_letter::Place;
 use tailwater_core::message::header;
@@ -27,10 +27,8 @@ use crate::target;
 pub(crate) struct Filter {
     pub(crate) reason: Option<String>,
     pub(crate) since: Option<Millis>,
-    /// Also those that were produced again.
+    /// Also those that were replayed.
     pub(crate) replayed: bool,
-    /// The last so many.
-    pub(crate) limit: usize,
 }
 
 /// A dead letter.
@@ -38,20 +36,21 @@ pub(crate) struct Filter {
 pub(crate) struct Letter {
     /// Where its record was.
     pub(crate) id: String,
+    #[serde(rename = "in")]
     kept_in: KeptIn,
-    at: String,
+    time: String,
     reason: String,
     error: String,
-    ns: String,
+    namespace: String,
     op: String,
-    doc_id: String,
+    document: String,
     epoch: String,
     bytes: u64,
     replayed: bool,
     #[serde(skip)]
-    pub(crate) place: Place,
+    place: Place,
     #[serde(skip)]
-    millis: Millis,
+    at: Millis,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -64,8 +63,8 @@ enum KeptIn {
 /// The places where letters are kept, opened.
 #[derive(Debug)]
 pub(crate) struct Letters {
-    pub(crate) cluster: Option<Cluster>,
-    topic: String,
+    /// With the name of the letters' topic.
+    cluster: Option<(Cluster, String)>,
     connection: Option<Connection>,
     _engine: Option<EngineProcess>,
 }
@@ -73,31 +72,32 @@ pub(crate) struct Letters {
 impl Letters {
     /// Opens what a config names.
     pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
-        let cluster = match config.kafka {
-            Some(_) => Some(Cluster::reach(config).await?),
+        let cluster = match &config.kafka {
+            Some(kafka) => {
+                Some((Cluster::reach(config).await?, kafka.topics.dead_letter.to_string()))
+            }
             None => None,
         };
-        let topic = config.kafka.as_ref().map(|kafka| kafka.topics.dead_letter.to_string());
         let (mut connection, mut engine) = (None, None);
         if let Some(clickhouse) = &config.clickhouse {
             let (endpoint, started) = target::reach(&clickhouse.target, &config.state).await?;
             (connection, engine) = (Some(Connection::new(endpoint)?), started);
         }
-        let topic = topic.unwrap_or_default();
-        Ok(Self { cluster, topic, connection, _engine: engine })
+        Ok(Self { cluster, connection, _engine: engine })
     }
 
     /// The letters of a filter, the oldest first.
     pub(crate) async fn list(&self, filter: &Filter) -> anyhow::Result<Vec<Letter>> {
         let mut all = Vec::new();
         let mut replayed = BTreeSet::new();
-        if let Some(cluster) = &self.cluster {
-            let found = cluster.observer.letters(&self.topic, |_| false).await?;
-            all.extend(found.letters.values().map(|letter| of_record(letter)));
+        if let Some((cluster, topic)) = &self.cluster {
+            let found = cluster.observer.letters(topic, |_| false).await?;
+            all.extend(found.letters.values().map(of_record));
             replayed = found.replayed;
         }
         if let Some(connection) = &self.connection {
-            let which = Which { reason: filter.reason.as_deref(), since: filter.since, ..Which::default() };
+            let (reason, since) = (filter.reason.as_deref(), filter.since);
+            let which = Which { reason, since, ..Which::default() };
             let rows = of_table::all(connection, &which).await?;
             all.extend(rows.iter().filter_map(|row| self.of_row(row)));
         }
@@ -106,37 +106,39 @@ impl Letters {
         }
         all.retain(|letter| {
             filter.reason.as_ref().is_none_or(|reason| *reason == letter.reason)
-                && filter.since.is_none_or(|since| letter.millis >= since)
+                && filter.since.is_none_or(|since| letter.at >= since)
                 && (filter.replayed || !letter.replayed)
         });
-        all.sort_by(|a, b| (a.millis, &a.id, a.kept_in).cmp(&(b.millis, &b.id, b.kept_in)));
-        all.drain(..all.len().saturating_sub(filter.limit));
+        all.sort_by(|a, b| (a.at, &a.place, a.kept_in).cmp(&(b.at, &b.place, b.kept_in)));
         Ok(all)
     }
 
-    /// All letters of an id, each with what it holds: a record may have one in both places, or in
-    /// several lives of its topic.
-    pub(crate) async fn show(&self, id: &str) -> anyhow::Result<Vec<Shown>> {
-        let filter = Filter { replayed: true, limit: usize::MAX, ..Filter::default() };
-        let mut all = self.list(&filter).await?;
-        all.retain(|letter| letter.id == id);
-        if all.is_empty() {
-            let what = format!("there is no dead letter `{id}`");
-            return Err(Error::new(ErrorKind::Config, what)
+    /// The letters of some ids. There may be several of one: in both places, and in several lives of
+    /// a topic.
+    pub(crate) async fn of_ids(&self, ids: &[String]) -> anyhow::Result<Vec<Letter>> {
+        let mut all = self.list(&Filter { replayed: true, ..Filter::default() }).await?;
+        all.retain(|letter| ids.contains(&letter.id));
+        match ids.iter().find(|id| all.iter().all(|letter| letter.id != **id)) {
+            None => Ok(all),
+            Some(id) => Err(Error::new(ErrorKind::Config, format!("there is no dead letter `{id}`"))
                 .with_hint("`tailwater dlq list --replayed` shows all; an id looks like `topic-0@41`")
-                .into());
+                .into()),
         }
+    }
+
+    /// All letters of an id, each with what it holds.
+    pub(crate) async fn show(&self, id: &str) -> anyhow::Result<Vec<Shown>> {
         let mut shown = Vec::new();
-        for letter in all {
+        for letter in self.of_ids(&[id.to_owned()]).await? {
             shown.push(match letter.kept_in {
                 KeptIn::Topic => {
-                    let record = self.records_in_topic([letter.place.clone()].into()).await?;
-                    let record = record.into_iter().next().map(|(_, record)| record);
+                    let place = letter.place.clone();
+                    let record = self.of_topic([place.clone()].into()).await?.remove(&place);
                     Shown::of_record(letter, record)
                 }
                 KeptIn::Table => {
-                    let content = self.content(&letter).await?;
-                    Shown::of_row(letter, content)
+                    let row = self.row(&letter).await?;
+                    Shown::of_row(letter, row)
                 }
             });
         }
@@ -144,60 +146,51 @@ impl Letters {
     }
 
     /// The records of letters that are kept in the topic, as they were.
-    pub(crate) async fn records_in_topic(
-        &self,
-        places: BTreeSet<Place>,
-    ) -> anyhow::Result<Vec<(Place, Record)>> {
-        let Some(cluster) = &self.cluster else { return Ok(Vec::new()) };
+    async fn of_topic(&self, places: BTreeSet<Place>) -> anyhow::Result<BTreeMap<Place, Record>> {
+        let Some((cluster, topic)) = self.cluster.as_ref().filter(|_| !places.is_empty()) else {
+            return Ok(BTreeMap::new());
+        };
         let wanted = places.clone();
-        let found = cluster.observer.letters(&self.topic, move |place| wanted.contains(place)).await?;
+        let found = cluster.observer.letters(topic, move |place| wanted.contains(place)).await?;
         let of = |(place, found): (Place, of_topic::Letter)| (place, found.letter.record);
         Ok(found.letters.into_iter().filter(|(place, _)| places.contains(place)).map(of).collect())
     }
 
-    /// The connection to the table, where there is one.
-    pub(crate) fn connection(&self) -> Option<&Connection> {
-        self.connection.as_ref()
-    }
-
-    async fn content(&self, letter: &Letter) -> anyhow::Result<String> {
-        let Some(connection) = &self.connection else { return Ok(String::new()) };
-        let Place { lane, epoch, offset } = &letter.place;
+    async fn row(&self, letter: &Letter) -> anyhow::Result<Option<of_table::Letter>> {
+        let Some(connection) = &self.connection else { return Ok(None) };
+        let Place { lane, offset, .. } = &letter.place;
         let place = Some((lane.topic(), lane.partition(), offset.0));
         let which = Which { place, with_events: true, ..Which::default() };
         let rows = of_table::all(connection, &which).await?;
-        let of_life = rows.into_iter().find(|row| row.epoch == epoch.to_string());
-        Ok(of_life.map(|row| row.content).unwrap_or_default())
+        Ok(rows.into_iter().find(|row| row.epoch == letter.epoch))
     }
 
-    /// `None` for a row that nobody here wrote.
+    /// `None` for a row whose epoch is none of ours.
     fn of_row(&self, row: &of_table::Letter) -> Option<Letter> {
         let lane = match self.cluster {
             Some(_) => LaneId::partition_of(&row.topic, row.partition),
             None => LaneId::stream(&row.topic),
         };
         let place = Place { lane, epoch: Epoch::parse(&row.epoch)?, offset: Seq(row.offset) };
+        let namespace = match row.ns_coll.as_str() {
+            "" => row.ns_db.clone(),
+            coll => format!("{}.{coll}", row.ns_db),
+        };
         Some(Letter {
             id: place.to_string(),
             kept_in: KeptIn::Table,
-            at: moment(Millis(row.ts_ms)),
+            time: moment(Millis(row.ts_ms)),
             reason: row.reason.clone(),
             error: row.error.clone(),
-            ns: namespace(&row.ns_db, &row.ns_coll),
+            namespace,
             op: row.op.clone(),
-            doc_id: row.doc_id.clone(),
+            document: row.doc_id.clone(),
             epoch: row.epoch.clone(),
             bytes: row.bytes,
             replayed: false,
             place,
-            millis: Millis(row.ts_ms),
+            at: Millis(row.ts_ms),
         })
-    }
-}
-
-impl Letter {
-    pub(crate) const fn is_in_topic(&self) -> bool {
-        matches!(self.kept_in, KeptIn::Topic)
     }
 }
 
@@ -207,28 +200,33 @@ fn of_record(found: &of_topic::Letter) -> Letter {
         let value = letter.record.header(name).unwrap_or_default();
         String::from_utf8_lossy(value).into_owned()
     };
-    let (place, millis) = (letter.place(), at.unwrap_or(Millis(0)));
+    let (place, at) = (letter.place(), at.unwrap_or(Millis(0)));
     Letter {
         id: place.to_string(),
         kept_in: KeptIn::Topic,
-        at: moment(millis),
+        time: moment(at),
         reason: letter.reason.clone(),
         error: letter.error.clone(),
-        ns: header(header::NS),
+        namespace: header(header::NS),
         op: header(header::OP),
-        doc_id: String::new(),
+        document: String::new(),
         epoch: letter.epoch.to_string(),
         bytes: *bytes as u64,
         replayed: false,
         place,
-        millis,
+        at,
     }
 }
 
-fn namespace(db: &str, coll: &str) -> String {
-    match coll {
-        "" => db.to_owned(),
-        coll => format!("{db}.{coll}"),
+impl Letter {
+    /// Where it is kept, and what became of it.
+    fn kept_in(&self) -> &'static str {
+        match (self.kept_in, self.replayed) {
+            (KeptIn::Topic, false) => "topic",
+            (KeptIn::Table, false) => "table",
+            (KeptIn::Topic, true) => "topic, replayed",
+            (KeptIn::Table, true) => "table, replayed",
+        }
     }
 }
 
@@ -237,26 +235,14 @@ pub(crate) fn to_text(letters: &[Letter]) -> String {
     if letters.is_empty() {
         return "no dead letters\n".to_owned();
     }
-    let heads = ["id", "time", "reason", "op", "namespace", "document", ">bytes", "in", "error"];
+    let heads = ["id", "time", "in", "op", "namespace", "document", ">bytes", "reason", "error"];
     let mut lines = vec![heads.map(str::to_owned).to_vec()];
     lines.extend(letters.iter().map(|letter| {
-        let kept_in = match (letter.kept_in, letter.replayed) {
-            (KeptIn::Topic, false) => "topic",
-            (KeptIn::Table, false) => "table",
-            (KeptIn::Topic, true) => "topic, replayed",
-            (KeptIn::Table, true) => "table, replayed",
-        };
-        vec![
-            letter.id.clone(),
-            letter.at.clone(),
-            letter.reason.clone(),
-            letter.op.clone(),
-            letter.ns.clone(),
-            letter.doc_id.clone(),
-            letter.bytes.to_string(),
-            kept_in.to_owned(),
-            letter.error.clone(),
-        ]
+        let Letter { id, time, reason, error, namespace, op, document, bytes, .. } = letter;
+        let (kept_in, bytes) = (letter.kept_in(), bytes.to_string());
+        [id, time, kept_in, op, namespace, document, &bytes, reason, error]
+            .map(str::to_owned)
+            .to_vec()
     }));
     table(&lines)
 }

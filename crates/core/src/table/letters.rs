@@ -25,12 +25,16 @@ pub fn letters(
         let topic = literal(topic);
         format!("_topic = {topic} AND _partition = {partition} AND _offset = {offset}")
     }));
-    let event = if with_events { "event" } else { "''" };
+    let content = if with_events { "if(is_text, event, lower(hex(event)))" } else { "''" };
+    let text = |name: &str| format!("toValidUTF8({name}) AS {name}_text");
     format!(
-        "SELECT toUnixTimestamp64Milli(ts) AS ts_ms, reason, error, ns_db, ns_coll, doc_id, op, \
-         toString(version) AS version, {event} AS content, length(event) AS bytes, _topic, _partition, \
-         _offset, _epoch, _mapping, toUnixTimestamp64Milli(_ingested_at) AS ingested_ms \
-         FROM {}.{} WHERE {} ORDER BY ts, _topic, _partition, _offset",
+        "SELECT toUnixTimestamp64Milli(ts) AS ts_ms, reason, error, {}, {}, {}, {}, isValidUTF8(event) AS is_text, \
+         {content} AS content, length(event) AS bytes, _topic, _partition, _offset, _epoch FROM {}.{} WHERE {} \
+         ORDER BY ts, _topic, _partition, _offset",
+        text("ns_db"),
+        text("ns_coll"),
+        text("doc_id"),
+        text("op"),
         identifier(database),
         identifier(DEAD_LETTERS),
         conditions.join(" AND "),

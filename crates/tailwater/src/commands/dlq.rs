@@ -6,7 +6,7 @@ use tailwater_core::position::Millis;
 use tailwater_core::{Error, ErrorKind};
 
 use crate::cli::{Format, Global};
-use crate::letters::{self, Filter, Letter, Letters, replay};
+use crate::letters::{self, Filter, Letters, Shown, replay};
 use crate::{config_file, console};
 
 /// List, show or replay dead letters.
@@ -34,7 +34,7 @@ normalize keeps them in a topic, the sink in the table `tailwater_dead_letters`.
 Examples:
   tailwater dlq list -c tailwater.yaml
   tailwater dlq show -c tailwater.yaml events.mongo.ingest.files-3@812
-  tailwater dlq replay -c tailwater.yaml --reason no_such_field";
+  tailwater dlq replay -c tailwater.yaml --reason unmapped";
 
 const LIST_EXAMPLES: &str = "\
 Examples:
@@ -51,17 +51,17 @@ Examples:
 
 const REPLAY_EXAMPLES: &str = "\
 What it means: the record is produced again, as it was, into the topic and the partition that it was in,
-with a mark beside its letter in the same transaction. It is then processed like any other, by the
-mapping and the tables of then: so mend first what was wrong, or it becomes a dead letter again. A letter
-whose event has a row by now, or that was replayed before, is left out. `raw_cdc` gets the event a second
-time, since it had it already; the current state keeps what is newer. The topic-partition must not be in
-the middle of an event in chunks, so whoever writes to the topic must not run.
+with a mark beside the letters in the same transaction. It is then processed like any other, by the
+mapping and the tables of then: so mend first what was wrong, or it becomes a dead letter again.
+
+Left out is what was replayed before, whose event has a row by now, or whose record is gone: the letters
+of the sink do not hold it, it must still be in its topic. Nothing needs to be stopped.
 
 The plan is shown first; `--yes` carries it out without asking.
 
 Examples:
   tailwater dlq replay -c tailwater.yaml events.mongo.ingest.files-3@812
-  tailwater dlq replay -c tailwater.yaml --reason not_json --since 2026-01-31T12:00:00Z
+  tailwater dlq replay -c tailwater.yaml --reason unmapped --since 2026-01-31T12:00:00Z
   tailwater dlq replay -c tailwater.yaml --all --yes";
 
 /// Which dead letters.
@@ -92,19 +92,16 @@ pub(crate) struct List {
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
     /// These, as `list` prints them
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", conflicts_with_all = ["reason", "since", "limit"])]
     ids: Vec<String>,
     #[command(flatten)]
     which: Which,
     /// All of them
     #[arg(long, conflicts_with_all = ["ids", "reason", "since"])]
     all: bool,
-    /// The last so many
-    #[arg(long, value_name = "COUNT", default_value = "1000")]
-    limit: usize,
-    /// Although whoever writes to the topics runs: no event is larger than its topic takes
-    #[arg(long)]
-    while_running: bool,
+    /// Of these the last so many
+    #[arg(long, value_name = "COUNT")]
+    limit: Option<usize>,
 }
 
 fn parse_time(text: &str) -> Result<Millis, String> {
@@ -119,25 +116,33 @@ impl Dlq {
         let given = Given { parts: Some(Parts::default()), ..Given::default() };
         let config = config_file::read(&file, &given)?;
         match self {
-            Self::List(List { which: Which { reason, since }, limit, replayed }) => {
-                let filter = Filter { reason, since, replayed, limit };
-                let found = Letters::open(&config).await?.list(&filter).await?;
-                match global.format {
-                    Format::Text => console::print(letters::to_text(&found).as_bytes()),
-                    Format::Json => console::print_json(&found)?,
-                }
-            }
+            Self::List(list) => list.execute(&config, global).await,
             Self::Show { id } => {
                 let shown = Letters::open(&config).await?.show(&id).await?;
+                let texts = || shown.iter().map(Shown::to_text).collect::<Vec<_>>();
                 match global.format {
-                    Format::Text => {
-                        let texts: Vec<String> = shown.iter().map(|it| it.to_text()).collect();
-                        console::print(texts.join("\n").as_bytes());
-                    }
+                    Format::Text => console::print(texts().join("\n").as_bytes()),
                     Format::Json => console::print_json(&shown)?,
                 }
+                Ok(())
             }
-            Self::Replay(replay) => replay.execute(&config, global).await?,
+            Self::Replay(replay) => replay.execute(&config, global).await,
+        }
+    }
+}
+
+impl List {
+    async fn execute(self, config: &Config, global: &Global) -> anyhow::Result<()> {
+        let Self { which: Which { reason, since }, limit, replayed } = self;
+        let filter = Filter { reason, since, replayed };
+        let all = Letters::open(config).await?.list(&filter).await?;
+        let more = all.len().saturating_sub(limit);
+        match global.format {
+            Format::Text => console::print(letters::to_text(&all[more..]).as_bytes()),
+            Format::Json => console::print_json(&all[more..].to_vec())?,
+        }
+        if more > 0 {
+            console::note(&format!("{more} earlier ones are not shown: `--limit` shows more"));
         }
         Ok(())
     }
@@ -146,47 +151,33 @@ impl Dlq {
 impl Replay {
     async fn execute(self, config: &Config, global: &Global) -> anyhow::Result<()> {
         let Some(kafka) = &config.kafka else {
-            let what = "there is no topic to produce the records into again: the config has no `kafka`";
+            let what = "there is no topic to produce records into again: the config has no `kafka`";
             return Err(Error::new(ErrorKind::Config, what)
-                .with_hint("write the documents again; each change of them is a new event")
+                .with_hint("write the documents again in MongoDB: each change is a new event")
                 .into());
         };
+        let Self { ids, which: Which { reason, since }, all, limit } = self;
+        if ids.is_empty() && reason.is_none() && since.is_none() && !all {
+            let what = "nothing says which dead letters to replay";
+            return Err(Error::new(ErrorKind::Config, what)
+                .with_hint("name some by their ids, or give `--reason`, `--since` or `--all`")
+                .into());
+        }
         let letters = Letters::open(config).await?;
-        let chosen = self.chosen(&letters).await?;
-        let plan = replay::plan(config, kafka, &letters, chosen, self.while_running).await?;
+        let mut chosen = match ids.is_empty() {
+            true => letters.list(&Filter { reason, since, replayed: false }).await?,
+            false => letters.of_ids(&ids).await?,
+        };
+        chosen.drain(..chosen.len().saturating_sub(limit.unwrap_or(usize::MAX)));
+        let plan = replay::plan(config, kafka, &letters, chosen).await?;
         match global.format {
             Format::Text => console::print(plan.to_text().as_bytes()),
             Format::Json => console::print_json(&plan)?,
         }
         if !plan.is_empty() && console::confirm("Produce them again?", global.yes)? {
             let count = plan.carry_out(config, kafka, &letters).await?;
-            console::note(&format!("{count} records were produced again"));
+            console::note(&format!("produced again: {count}"));
         }
         Ok(())
-    }
-
-    async fn chosen(&self, letters: &Letters) -> anyhow::Result<Vec<Letter>> {
-        let Which { reason, since } = &self.which;
-        let filtered = reason.is_some() || since.is_some();
-        if self.ids.is_empty() && !filtered && !self.all {
-            let what = "nothing says which dead letters to replay";
-            return Err(Error::new(ErrorKind::Config, what)
-                .with_hint("name some by their ids, or give `--reason`, `--since` or `--all`")
-                .into());
-        }
-        let limit = if self.ids.is_empty() { self.limit } else { usize::MAX };
-        let replayed = !self.ids.is_empty();
-        let filter = Filter { reason: reason.clone(), since: *since, replayed, limit };
-        let mut found = letters.list(&filter).await?;
-        if !self.ids.is_empty() {
-            found.retain(|letter| self.ids.contains(&letter.id));
-            if let Some(id) = self.ids.iter().find(|id| found.iter().all(|it| it.id != **id)) {
-                let what = format!("there is no dead letter `{id}`");
-                return Err(Error::new(ErrorKind::Config, what)
-                    .with_hint("`tailwater dlq list` shows them; an id looks like `topic-0@41`")
-                    .into());
-            }
-        }
-        Ok(found)
     }
 }

@@ -1,5 +1,5 @@
-//! Replaying: first a plan, then what it says. A letter whose event has a row by now, that was produced
-//! again before, or whose record is gone from its topic, is left out, and the plan says so.
+//! Replaying: first a plan, then what it says. What cannot be produced again, or would come twice, is
+//! left out, and the plan says why.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,6 +7,7 @@ use serde::Serialize;
 use tailwater_clickhouse::letters as of_table;
 use tailwater_core::config::{Config, Kafka, Output};
 use tailwater_core::dead_letter::Place;
+use tailwater_core::message::Joiner;
 use tailwater_core::normalized::NormalizedEvent;
 use tailwater_core::reading::{Content, Reading};
 use tailwater_core::record::Record;
@@ -16,7 +17,7 @@ use tailwater_kafka::Topics;
 use tailwater_kafka::replay::Replay;
 use tailwater_kafka::topics::NewTopics;
 
-use super::{Letter, Letters};
+use super::{KeptIn, Letter, Letters};
 use crate::reading;
 
 /// So many records go into one transaction, or so many bytes.
@@ -26,18 +27,30 @@ const BYTES: usize = 8 << 20;
 /// What is to be produced again.
 #[derive(Debug, Serialize)]
 pub(crate) struct Plan {
-    /// These letters.
+    /// These records.
     replay: Vec<String>,
-    /// Left out: their events have rows.
-    have_rows: Vec<String>,
-    /// Left out: they were produced again before.
-    replayed_before: Vec<String>,
-    /// Left out: their records are gone from their topics.
-    gone: Vec<String>,
+    /// The rest.
+    left_out: LeftOut,
     /// Whether rows could be looked for.
     rows_checked: bool,
+    /// Whether each change event is kept in a table, which has them already.
     #[serde(skip)]
-    records: Vec<(Place, Record)>,
+    has_raw_cdc: bool,
+    #[serde(skip)]
+    records: BTreeMap<Place, Record>,
+}
+
+/// What is not produced again, by why.
+#[derive(Debug, Default, Serialize)]
+struct LeftOut {
+    /// It was, before.
+    replayed: Vec<String>,
+    /// Their events have rows.
+    have_rows: Vec<String>,
+    /// Their records are no longer in their topics.
+    gone: Vec<String>,
+    /// They are parts of events.
+    parts: Vec<String>,
 }
 
 /// Plans to produce letters again.
@@ -46,94 +59,58 @@ pub(crate) async fn plan(
     kafka: &Kafka,
     letters: &Letters,
     chosen: Vec<Letter>,
-    while_running: bool,
 ) -> anyhow::Result<Plan> {
-    let mut plan = Plan {
-        replay: Vec::new(),
-        have_rows: Vec::new(),
-        replayed_before: Vec::new(),
-        gone: Vec::new(),
-        rows_checked: letters.connection().is_some(),
-        records: Vec::new(),
-    };
-    let (before, chosen): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|letter| letter.replayed);
-    plan.replayed_before = before.into_iter().map(|letter| letter.id).collect();
-    if !while_running {
-        refuse_writers(config, kafka, letters, &chosen).await?;
-    }
-    let records = records(config, letters, &chosen, &mut plan.gone).await?;
-    let known = with_rows(config, kafka, letters, &records).await?;
-    for (place, record) in records {
-        match known.contains(&place) {
-            true => plan.have_rows.push(place.to_string()),
-            false => {
-                plan.replay.push(place.to_string());
-                plan.records.push((place, record));
-            }
+    let mut left_out = LeftOut::default();
+    let mut wanted = Vec::new();
+    for letter in chosen {
+        match letter.replayed {
+            true => left_out.replayed.push(letter.id),
+            false if letter.reason == Joiner::rejection().reason => left_out.parts.push(letter.id),
+            false => wanted.push(letter),
         }
     }
-    Ok(plan)
-}
-
-/// Chunks of an event must follow each other: nothing may come between them.
-async fn refuse_writers(
-    config: &Config,
-    kafka: &Kafka,
-    letters: &Letters,
-    chosen: &[Letter],
-) -> anyhow::Result<()> {
-    let Some(cluster) = &letters.cluster else { return Ok(()) };
-    let of_normalized = |letter: &Letter| letter.place.lane.topic() == &*kafka.topics.normalized;
-    for (part, is_written) in [
-        ("source", chosen.iter().any(|letter| !of_normalized(letter))),
-        ("normalize", chosen.iter().any(of_normalized)),
-    ] {
-        let group = format!("{}.{part}", config.pipeline);
-        let refused = match is_written {
-            true => cluster.observer.refuse_members(&group).await,
-            false => Ok(()),
-        };
-        refused.map_err(|error| {
-            Error::new(error.kind(), format!("{error}, and may be writing an event in chunks"))
-                .with_hint(format!(
-                    "a record between two chunks of an event breaks it: stop every `tailwater run {part}`, or \
-                     add `--while-running` where no event is larger than `max.message.bytes` of its topic"
-                ))
-        })?;
+    let mut records = records(config, letters, &wanted, &mut left_out.gone).await?;
+    for place in with_rows(config, kafka, letters, &records).await? {
+        left_out.have_rows.push(place.to_string());
+        records.remove(&place);
     }
-    Ok(())
+    Ok(Plan {
+        replay: records.keys().map(Place::to_string).collect(),
+        left_out,
+        rows_checked: letters.connection.is_some(),
+        has_raw_cdc: config.clickhouse.as_ref().is_some_and(|it| it.tables.raw_cdc.is_some()),
+        records,
+    })
 }
 
-/// The records of the letters, as they were.
+/// The records of the letters, as they were: those of normalize are in the letters, those of the sink
+/// still in their topics.
 async fn records(
     config: &Config,
     letters: &Letters,
-    chosen: &[Letter],
+    wanted: &[Letter],
     gone: &mut Vec<String>,
-) -> anyhow::Result<Vec<(Place, Record)>> {
+) -> anyhow::Result<BTreeMap<Place, Record>> {
     let most = config.limits.memory_bytes as u64;
-    let bytes: u64 = chosen.iter().map(|letter| letter.bytes).sum();
+    let bytes: u64 = wanted.iter().map(|letter| letter.bytes).sum();
     if bytes > most {
         let what = format!("the letters hold {bytes} bytes, more than `memory_bytes`, {most}");
         return Err(Error::new(ErrorKind::Config, what)
             .with_hint("replay them in parts, with `--limit`")
             .into());
     }
-    let in_topic: BTreeSet<Place> =
-        chosen.iter().filter(|it| it.is_in_topic()).map(|it| it.place.clone()).collect();
-    let mut found: BTreeMap<Place, Record> =
-        letters.records_in_topic(in_topic).await?.into_iter().collect();
-    let Some(cluster) = &letters.cluster else { return Ok(Vec::new()) };
-    for letter in chosen.iter().filter(|letter| !letter.is_in_topic()) {
-        if found.contains_key(&letter.place) {
-            continue;
-        }
-        match cluster.observer.record(&letter.place).await? {
-            Some(record) => drop(found.insert(letter.place.clone(), record)),
-            None => gone.push(letter.id.clone()),
-        }
+    let places = |kept_in| -> BTreeSet<Place> {
+        let of = wanted.iter().filter(|letter| letter.kept_in == kept_in);
+        of.map(|letter| letter.place.clone()).collect()
+    };
+    let mut found = letters.of_topic(places(KeptIn::Topic)).await?;
+    let mut others = places(KeptIn::Table);
+    others.retain(|place| !found.contains_key(place));
+    if let Some((cluster, _)) = letters.cluster.as_ref().filter(|_| !others.is_empty()) {
+        found.extend(cluster.observer.records(&others).await?);
     }
-    Ok(found.into_iter().collect())
+    gone.extend(others.iter().filter(|place| !found.contains_key(place)).map(Place::to_string));
+    Ok(found)
 }
 
 /// Those whose events have a row.
@@ -141,26 +118,25 @@ async fn with_rows(
     config: &Config,
     kafka: &Kafka,
     letters: &Letters,
-    records: &[(Place, Record)],
-) -> anyhow::Result<BTreeSet<Place>> {
-    let (Some(connection), Some(clickhouse)) = (letters.connection(), &config.clickhouse) else {
-        return Ok(BTreeSet::new());
+    records: &BTreeMap<Place, Record>,
+) -> anyhow::Result<Vec<Place>> {
+    let (Some(connection), Some(clickhouse)) = (&letters.connection, &config.clickhouse) else {
+        return Ok(Vec::new());
     };
     let reading = reading::of(config, kafka);
     let to_topic = config.normalizer.as_ref().is_some_and(|it| it.output == Output::Topic);
     let normalized = to_topic.then(|| &*kafka.topics.normalized);
-    let named: Vec<(&Place, (String, String))> = records
+    let (places, events): (Vec<&Place>, Vec<(String, String)>) = records
         .iter()
-        .filter_map(|(place, record)| Some((place, name(&reading, normalized, place, record)?)))
-        .collect();
-    let events: Vec<_> = named.iter().map(|(_, event)| event.clone()).collect();
+        .filter_map(|(place, record)| Some((place, event(&reading, normalized, place, record)?)))
+        .unzip();
     let found = of_table::with_rows(connection, &clickhouse.tables.records, &events).await?;
-    let known = named.into_iter().filter(|(_, (_, key))| found.contains(key));
+    let known = places.into_iter().zip(&events).filter(|(_, (_, key))| found.contains(key));
     Ok(known.map(|(place, _)| place.clone()).collect())
 }
 
 /// The document and the `idempotency_key` of the event that a record is, where it is one.
-fn name(
+fn event(
     reading: &Reading,
     normalized: Option<&str>,
     place: &Place,
@@ -168,7 +144,8 @@ fn name(
 ) -> Option<(String, String)> {
     if normalized == Some(place.lane.topic()) {
         let event = NormalizedEvent::read(record).ok()?;
-        return Some((event.doc_id, event.idempotency_key));
+        let has_key = !event.idempotency_key.is_empty();
+        return has_key.then_some((event.doc_id, event.idempotency_key));
     }
     let Ok(Content::Event(event)) = reading.read(place.lane.topic(), record) else { return None };
     let (mut id, mut key) = (Vec::new(), Vec::new());
@@ -186,7 +163,7 @@ impl Plan {
 
     pub(crate) fn to_text(&self) -> String {
         let mut topics: BTreeMap<&str, u64> = BTreeMap::new();
-        for (place, _) in &self.records {
+        for place in self.records.keys() {
             *topics.entry(place.lane.topic()).or_default() += 1;
         }
         let mut lines = vec![["topic", ">records"].map(str::to_owned).to_vec()];
@@ -195,17 +172,25 @@ impl Plan {
             true => "nothing is to be produced again\n".to_owned(),
             false => format!("to be produced again:\n{}", table(&lines)),
         };
-        for (left_out, why) in [
-            (&self.have_rows, "left out, since their events have rows"),
-            (&self.replayed_before, "left out, since they were replayed before"),
-            (&self.gone, "left out, since their records are gone from their topics"),
+        let LeftOut { replayed, have_rows, gone, parts } = &self.left_out;
+        for (ids, why) in [
+            (replayed, "they were replayed before"),
+            (have_rows, "their events have rows"),
+            (gone, "their records are no longer in their topics"),
+            (parts, "they are parts of events"),
         ] {
-            if !left_out.is_empty() {
-                text.push_str(&format!("{why}: {}\n", left_out.join(", ")));
+            if !ids.is_empty() {
+                text.push_str(&format!("left out, since {why}: {}\n", ids.join(", ")));
             }
         }
-        if !self.rows_checked && !self.is_empty() {
-            text.push_str("whether events have rows was not checked: the config has no `clickhouse`\n");
+        if self.is_empty() {
+            return text;
+        }
+        if !self.rows_checked {
+            text.push_str("whether events have rows is not known: the config has no `clickhouse`\n");
+        }
+        if self.has_raw_cdc {
+            text.push_str("`raw_cdc` gets the events a second time, where it has them already\n");
         }
         text
     }
@@ -217,15 +202,14 @@ impl Plan {
         kafka: &Kafka,
         letters: &Letters,
     ) -> anyhow::Result<usize> {
-        let Some(cluster) = &letters.cluster else { return Ok(0) };
+        let Some((cluster, _)) = &letters.cluster else { return Ok(0) };
         let topics = Topics::new(&cluster.client, NewTopics::of(kafka))?;
         let (observer, dead_letter) = (cluster.observer.clone(), &kafka.topics.dead_letter);
         let begun = Replay::begin(&cluster.client, observer, topics, &config.pipeline, dead_letter);
-        let (replay, found) = begun.await?;
-        // Somebody else may have been quicker.
-        let records = self.records.into_iter().filter(|(place, _)| !found.replayed.contains(place));
+        let (replay, replayed) = begun.await?;
         let (mut batch, mut bytes, mut count) = (Vec::new(), 0, 0);
-        for (place, record) in records {
+        // Somebody else may have been quicker.
+        for (place, record) in self.records.into_iter().filter(|(it, _)| !replayed.contains(it)) {
             bytes += record.bytes();
             count += 1;
             batch.push((place, record));

@@ -1,6 +1,7 @@
 //! One dead letter with what it holds: the record as it was, or the event as the table has it.
 
 use serde::Serialize;
+use tailwater_clickhouse::letters as of_table;
 use tailwater_core::record::Record;
 
 use super::Letter;
@@ -32,7 +33,7 @@ impl Content {
         }
     }
 
-    fn to_line(&self) -> String {
+    fn to_text(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
             Self::Hex(hex) => format!("0x{hex}"),
@@ -46,27 +47,26 @@ impl Shown {
         let Some(record) = record else {
             return Self { letter, headers: Vec::new(), key: None, value: None };
         };
-        let header = |(name, value): &(Box<str>, bytes::Bytes)| (name.to_string(), Content::of(value));
+        let headers = record.headers.iter();
         Self {
             letter,
-            headers: record.headers.iter().map(header).collect(),
+            headers: headers.map(|(name, value)| (name.to_string(), Content::of(value))).collect(),
             key: record.key.as_deref().map(Content::of),
             value: record.value.as_deref().map(Content::of),
         }
     }
 
     /// One that is kept in the table.
-    pub(super) fn of_row(letter: Letter, event: String) -> Self {
-        Self { letter, headers: Vec::new(), key: None, value: Some(Content::Text(event)) }
+    pub(super) fn of_row(letter: Letter, row: Option<of_table::Letter>) -> Self {
+        let value = row.map(|row| match row.is_text {
+            0 => Content::Hex(row.content),
+            _ => Content::Text(row.content),
+        });
+        Self { letter, headers: Vec::new(), key: None, value }
     }
 
     pub(crate) fn to_text(&self) -> String {
-        let Letter { id, at, reason, error, ns, op, doc_id, epoch, replayed, .. } = &self.letter;
-        let kept_in = match self.letter.is_in_topic() {
-            true => "the topic of dead letters",
-            false => "the table of dead letters",
-        };
-        let replayed = replayed.to_string();
+        let Letter { id, time, reason, error, namespace, op, document, epoch, .. } = &self.letter;
         let mut text = String::new();
         let mut line = |name: &str, value: &str| {
             if !value.is_empty() {
@@ -74,20 +74,19 @@ impl Shown {
             }
         };
         line("id", id);
-        line("kept in", kept_in);
-        line("time", at);
+        line("in", self.letter.kept_in());
+        line("time", time);
         line("reason", reason);
         line("error", error);
-        line("namespace", ns);
+        line("namespace", namespace);
         line("op", op);
-        line("document", doc_id);
+        line("document", document);
         line("epoch", epoch);
-        line("replayed", &replayed);
         for (name, value) in &self.headers {
-            line("header", &format!("{name}: {}", value.to_line()));
+            line("header", &format!("{name}: {}", value.to_text()));
         }
-        line("key", &self.key.as_ref().map(Content::to_line).unwrap_or_default());
-        line("value", &self.value.as_ref().map_or("null".to_owned(), Content::to_line));
+        line("key", &self.key.as_ref().map(Content::to_text).unwrap_or_default());
+        line("value", &self.value.as_ref().map_or("null".to_owned(), Content::to_text));
         text
     }
 }
