@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
+use tailwater_core::Result;
 use tailwater_core::position::Millis;
 use tailwater_core::sql::literal;
 use tailwater_core::table::{self, DEAD_LETTERS, TableName};
-use tailwater_core::Result;
 
 use crate::Connection;
 

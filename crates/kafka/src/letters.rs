@@ -13,7 +13,7 @@ use tailwater_core::message::Joiner;
 use tailwater_core::position::{LaneId, Millis, Seq};
 use tailwater_core::record::{Incoming, Record};
 use tailwater_core::{Action, Error, ErrorKind, Result};
-use tailwater_pipeline::retry::Backoff;
+use tailwater_pipeline::retry::{self, Backoff};
 use tracing::warn;
 
 use crate::classify;
@@ -21,7 +21,7 @@ use crate::client::{Client, Context, blocking};
 use crate::observer::{Log, Observer, lanes, partition};
 use crate::reader;
 
-/// A broker that says nothing for so long is away.
+/// A broker that says nothing of use for so long is away.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A transaction that stays open for so long hangs.
 const OPEN: Duration = Duration::from_secs(120);
@@ -65,7 +65,7 @@ impl Observer {
     ) -> Result<Letters> {
         let Some(seen) = self.topic(topic).await? else { return Ok(Letters::default()) };
         let all = lanes(&BTreeMap::from([(topic.to_owned(), seen.partitions)]));
-        let logs = self.logs(&all).await?;
+        let logs = self.ends(&all).await?;
         let from: Vec<_> = logs.iter().map(|(lane, log)| (lane.clone(), log.first)).collect();
         let reader = self.reading(&from)?;
         let open = all.iter().map(partition).collect();
@@ -89,11 +89,11 @@ impl Observer {
     pub(crate) async fn wait_until_stable(&self, topic: &str) -> Result<()> {
         let Some(seen) = self.topic(topic).await? else { return Ok(()) };
         let all = lanes(&BTreeMap::from([(topic.to_owned(), seen.partitions)]));
-        let before = self.logs(&all).await?;
+        let before = self.ends(&all).await?;
         let started = Instant::now();
         let mut backoff = Backoff::new();
         loop {
-            let now = self.logs(&all).await?;
+            let now = self.ends(&all).await?;
             let is_open = |(lane, before): &(&LaneId, &Log)| {
                 now.get(*lane).is_some_and(|now| now.stable < before.end)
             };
@@ -127,7 +127,7 @@ impl Observer {
             wanted.entry(place.lane.clone()).or_default().insert(place.offset, place.clone());
         }
         let all: Vec<LaneId> = wanted.keys().cloned().collect();
-        let logs = self.logs(&all).await?;
+        let logs = self.ends(&all).await?;
         let mut found = BTreeMap::new();
         for (lane, mut places) in wanted {
             let Some(log) = logs.get(&lane) else { continue };
@@ -137,6 +137,11 @@ impl Observer {
             }
         }
         Ok(found)
+    }
+
+    /// The ends of logs, when their leaders are known: those of a new topic are not at once.
+    async fn ends(&self, lanes: &[LaneId]) -> Result<BTreeMap<LaneId, Log>> {
+        retry::patiently(PATIENCE, || self.logs(lanes)).await
     }
 
     /// The records of one run of a lane.

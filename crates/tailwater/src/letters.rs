@@ -120,9 +120,13 @@ impl Letters {
         all.retain(|letter| ids.contains(&letter.id));
         match ids.iter().find(|id| all.iter().all(|letter| letter.id != **id)) {
             None => Ok(all),
-            Some(id) => Err(Error::new(ErrorKind::Config, format!("there is no dead letter `{id}`"))
-                .with_hint("`tailwater dlq list --replayed` shows all; an id looks like `topic-0@41`")
-                .into()),
+            Some(id) => {
+                Err(Error::new(ErrorKind::Config, format!("there is no dead letter `{id}`"))
+                    .with_hint(
+                        "`tailwater dlq list --replayed` shows all; an id looks like `topic-0@41`",
+                    )
+                    .into())
+            }
         }
     }
 

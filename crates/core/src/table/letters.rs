@@ -18,9 +18,11 @@ pub fn letters(
 ) -> String {
     let mut conditions = vec!["1".to_owned()];
     conditions.extend(reason.map(|reason| format!("reason = {}", literal(reason))));
-    conditions.extend(since.map(|Millis(since)| {
-        format!("ts >= fromUnixTimestamp64Milli(toInt64({since}), 'UTC')")
-    }));
+    conditions.extend(
+        since.map(|Millis(since)| {
+            format!("ts >= fromUnixTimestamp64Milli(toInt64({since}), 'UTC')")
+        }),
+    );
     conditions.extend(place.map(|(topic, partition, offset)| {
         let topic = literal(topic);
         format!("_topic = {topic} AND _partition = {partition} AND _offset = {offset}")

@@ -50,12 +50,13 @@ Examples:
   tailwater dlq show -c tailwater.yaml events.mongo.ingest.files-3@812 --format json";
 
 const REPLAY_EXAMPLES: &str = "\
-What it means: the record is produced again, as it was, into the topic and the partition that it was in,
-with a mark beside the letters in the same transaction. It is then processed like any other, by the
-mapping and the tables of then: so mend first what was wrong, or it becomes a dead letter again.
+What it means: the record is produced again, as it was, into the topic and the partition that it
+was in, with a mark beside the letters in the same transaction. It is then processed like any other,
+by the mapping and the tables of then: so mend first what was wrong, or it becomes a dead letter
+again. Nothing needs to be stopped.
 
-Left out is what was replayed before, whose event has a row by now, or whose record is gone: the letters
-of the sink do not hold it, it must still be in its topic. Nothing needs to be stopped.
+Left out is what was replayed before, whose event has a row by now, or whose record is gone: letters
+of the sink do not hold all of it, so it must still be in its topic.
 
 The plan is shown first; `--yes` carries it out without asking.
 

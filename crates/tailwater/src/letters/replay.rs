@@ -44,13 +44,13 @@ pub(crate) struct Plan {
 #[derive(Debug, Default, Serialize)]
 struct LeftOut {
     /// It was, before.
-    replayed: Vec<String>,
+    replayed: BTreeSet<String>,
     /// Their events have rows.
-    have_rows: Vec<String>,
+    have_rows: BTreeSet<String>,
     /// Their records are no longer in their topics.
-    gone: Vec<String>,
+    gone: BTreeSet<String>,
     /// They are parts of events.
-    parts: Vec<String>,
+    parts: BTreeSet<String>,
 }
 
 /// Plans to produce letters again.
@@ -63,15 +63,17 @@ pub(crate) async fn plan(
     let mut left_out = LeftOut::default();
     let mut wanted = Vec::new();
     for letter in chosen {
-        match letter.replayed {
-            true => left_out.replayed.push(letter.id),
-            false if letter.reason == Joiner::rejection().reason => left_out.parts.push(letter.id),
-            false => wanted.push(letter),
+        if letter.replayed {
+            left_out.replayed.insert(letter.id);
+        } else if letter.reason == Joiner::rejection().reason {
+            left_out.parts.insert(letter.id);
+        } else {
+            wanted.push(letter);
         }
     }
     let mut records = records(config, letters, &wanted, &mut left_out.gone).await?;
     for place in with_rows(config, kafka, letters, &records).await? {
-        left_out.have_rows.push(place.to_string());
+        left_out.have_rows.insert(place.to_string());
         records.remove(&place);
     }
     Ok(Plan {
@@ -89,7 +91,7 @@ async fn records(
     config: &Config,
     letters: &Letters,
     wanted: &[Letter],
-    gone: &mut Vec<String>,
+    gone: &mut BTreeSet<String>,
 ) -> anyhow::Result<BTreeMap<Place, Record>> {
     let most = config.limits.memory_bytes as u64;
     let bytes: u64 = wanted.iter().map(|letter| letter.bytes).sum();
@@ -167,7 +169,9 @@ impl Plan {
             *topics.entry(place.lane.topic()).or_default() += 1;
         }
         let mut lines = vec![["topic", ">records"].map(str::to_owned).to_vec()];
-        lines.extend(topics.iter().map(|(topic, count)| vec![(*topic).to_owned(), count.to_string()]));
+        lines.extend(
+            topics.iter().map(|(topic, count)| vec![(*topic).to_owned(), count.to_string()]),
+        );
         let mut text = match topics.is_empty() {
             true => "nothing is to be produced again\n".to_owned(),
             false => format!("to be produced again:\n{}", table(&lines)),
@@ -180,6 +184,7 @@ impl Plan {
             (parts, "they are parts of events"),
         ] {
             if !ids.is_empty() {
+                let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
                 text.push_str(&format!("left out, since {why}: {}\n", ids.join(", ")));
             }
         }
@@ -187,7 +192,9 @@ impl Plan {
             return text;
         }
         if !self.rows_checked {
-            text.push_str("whether events have rows is not known: the config has no `clickhouse`\n");
+            text.push_str(
+                "whether events have rows is not known: the config has no `clickhouse`\n",
+            );
         }
         if self.has_raw_cdc {
             text.push_str("`raw_cdc` gets the events a second time, where it has them already\n");

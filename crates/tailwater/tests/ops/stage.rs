@@ -93,7 +93,9 @@ state: {state}
 {more}"
         );
         let file = self.path("tailwater.yaml");
-        std::fs::write(&file, text).unwrap();
+        // Another command may be reading it.
+        std::fs::write(self.path("next.yaml"), text).unwrap();
+        std::fs::rename(self.path("next.yaml"), &file).unwrap();
         file
     }
 
