@@ -8,7 +8,7 @@ use tailwater_core::dead_letter::{Place, again, mark};
 use tailwater_core::position::Millis;
 use tailwater_core::record::Record;
 use tailwater_core::{Error, ErrorKind, Result};
-use tailwater_pipeline::clock;
+use tailwater_pipeline::{clock, failpoint};
 
 use crate::client::Client;
 use crate::observer::Observer;
@@ -78,8 +78,12 @@ impl Replay {
                 for message in &messages {
                     sending.send(message, routes.get(&message.topic))?;
                 }
-                open.flush().map(drop)
+                open.flush()?;
+                failpoint::reach(failpoint::COMMITTING);
+                Ok(())
             })
-            .await
+            .await?;
+        failpoint::reach(failpoint::COMMITTED);
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 
 use bson::doc;
 use serde_json::Value;
+use tailwater_pipeline::failpoint;
 use tailwater_testkit::kafka::{Message, Record};
 
 use crate::stage::{Running, Stage};
@@ -88,12 +89,17 @@ async fn letters_of_the_topic_are_shown_as_they_were_and_replayed_once() {
     let before = stage.cluster.read_committed(&raw).await.unwrap().len();
     assert_eq!(list(&stage, &[]).await, all);
 
-    // Mended and replayed, by two at once. One of them may find that it is no longer wanted.
+    // Mended and replayed: all by one that dies before that counts, one letter by one that dies
+    // behind it, and by two at once, of which one may find that it is no longer wanted.
     normalize.stop().await;
     map(&mut stage, "files", "topic");
     let mut normalize = stage.start(&["normalize"]);
     let mut sink = stage.start(&["sink"]);
     let replay = [&REPLAY[..], &UNMAPPED].concat();
+    stage.dies(&replay, failpoint::COMMITTING).await;
+    let again = [&REPLAY[..], &[id(&letters[0])]].concat();
+    stage.dies(&again, failpoint::COMMITTED).await;
+    stage.wait_for(ROWS, "1\t1", &mut [&mut source, &mut normalize, &mut sink]).await;
     let (one, other) = tokio::join!(stage.run(&replay), stage.run(&replay));
     assert!(one.code == Some(0) || other.code == Some(0), "{one:?}\n{other:?}");
     stage.wait_for(ROWS, "5\t5", &mut [&mut source, &mut normalize, &mut sink]).await;
@@ -104,7 +110,6 @@ async fn letters_of_the_topic_are_shown_as_they_were_and_replayed_once() {
     // Once more, by filter and by name.
     let text = stage.run(&replay).await.done();
     assert!(text.contains("nothing is to be produced again"), "{text}");
-    let again = [&REPLAY[..], &[id(&letters[0])]].concat();
     let text = stage.run(&again).await.done();
     assert!(text.contains("replayed before") && text.contains(id(&letters[0])), "{text}");
     let records = stage.cluster.read_committed(&raw).await.unwrap();

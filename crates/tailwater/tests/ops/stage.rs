@@ -8,6 +8,7 @@ use std::time::Instant;
 use bson::{Document, doc};
 use mongodb::{Client, Collection};
 use serde_json::Value;
+use tailwater_pipeline::failpoint;
 use tailwater_testkit::kafka::Cluster;
 use tailwater_testkit::servers::{Engine, Exit, Kafka, Mongod, Tailwater, lasting_folder};
 use tokio::sync::OnceCell;
@@ -148,6 +149,14 @@ state: {state}
         run_alone(&[arguments, &["-c", &config]].concat()).await
     }
 
+    /// Runs a command that dies there.
+    pub(crate) async fn dies(&self, arguments: &[&str], failpoint: &str) {
+        let config = self.config().display().to_string();
+        let arguments = [arguments, &["-c", &config]].concat();
+        let answer = answer(&arguments, &[(failpoint::VARIABLE, failpoint)]).await;
+        assert_eq!(answer.code, None, "{answer:?}");
+    }
+
     /// Runs a command that ends well, and reads its JSON.
     pub(crate) async fn json(&self, arguments: &[&str]) -> Value {
         let answer = self.run(&[arguments, &["--format", "json"]].concat()).await;
@@ -208,11 +217,16 @@ state: {state}
 
 /// Runs a command.
 pub(crate) async fn run_alone(arguments: &[&str]) -> Answer {
+    answer(arguments, &[]).await
+}
+
+async fn answer(arguments: &[&str], environment: &[(&str, &str)]) -> Answer {
     let mut command = Command::new(binary());
     for variable in ["TAILWATER_CONFIG", "TAILWATER_SOURCE", "TAILWATER_TARGET"] {
         command.env_remove(variable);
     }
-    command.args(arguments).stdin(std::process::Stdio::null());
+    command.args(arguments).envs(environment.iter().copied());
+    command.stdin(std::process::Stdio::null());
     let output = tokio::task::spawn_blocking(move || command.output());
     Answer::of(&output.await.unwrap().unwrap())
 }
