@@ -16,6 +16,7 @@ use tailwater_core::{Error, ErrorKind, doc_id};
 use tailwater_kafka::Topics;
 use tailwater_kafka::replay::Replay;
 use tailwater_kafka::topics::NewTopics;
+use tailwater_pipeline::failpoint;
 
 use super::{KeptIn, Letter, Letters};
 use crate::reading;
@@ -212,6 +213,7 @@ impl Plan {
         let Some((cluster, _)) = &letters.cluster else { return Ok(0) };
         let topics = Topics::new(&cluster.client, NewTopics::of(kafka))?;
         let (observer, dead_letter) = (cluster.observer.clone(), &kafka.topics.dead_letter);
+        failpoint::reach(failpoint::PLANNED);
         let begun = Replay::begin(&cluster.client, observer, topics, &config.pipeline, dead_letter);
         let (replay, replayed) = begun.await?;
         let (mut batch, mut bytes, mut count) = (Vec::new(), 0, 0);

@@ -89,19 +89,27 @@ async fn letters_of_the_topic_are_shown_as_they_were_and_replayed_once() {
     let before = stage.cluster.read_committed(&raw).await.unwrap().len();
     assert_eq!(list(&stage, &[]).await, all);
 
-    // Mended and replayed: all by one that dies before that counts, one letter by one that dies
-    // behind it, and by two at once, of which one may find that it is no longer wanted.
+    // Mended. One replay dies before its transaction counts, one behind it.
     normalize.stop().await;
     map(&mut stage, "files", "topic");
     let mut normalize = stage.start(&["normalize"]);
     let mut sink = stage.start(&["sink"]);
     let replay = [&REPLAY[..], &UNMAPPED].concat();
-    stage.dies(&replay, failpoint::COMMITTING).await;
+    stage.stopped(&replay, failpoint::COMMITTING).await.kill();
     let again = [&REPLAY[..], &[id(&letters[0])]].concat();
-    stage.dies(&again, failpoint::COMMITTED).await;
+    stage.stopped(&again, failpoint::COMMITTED).await.kill();
     stage.wait_for(ROWS, "1\t1", &mut [&mut source, &mut normalize, &mut sink]).await;
-    let (one, other) = tokio::join!(stage.run(&replay), stage.run(&replay));
-    assert!(one.code == Some(0) || other.code == Some(0), "{one:?}\n{other:?}");
+    // While one has its plan and one its transaction, another does it all.
+    let early = stage.stopped(&replay, failpoint::PLANNED).await;
+    let mut late = stage.stopped(&replay, failpoint::COMMITTING).await;
+    let done = stage.run(&replay).await;
+    assert!(done.err.contains("produced again: 4"), "{done:?}");
+    late.go_on();
+    let said = late.refused().await;
+    assert!(said.contains("`replayed.replay`"), "{said}");
+    early.go_on();
+    let said = early.done().await;
+    assert!(said.contains("produced again: 0"), "{said}");
     stage.wait_for(ROWS, "5\t5", &mut [&mut source, &mut normalize, &mut sink]).await;
     // What is no event, normalize and sink have each a letter of, of one record.
     let left = wait_for_letters(&stage, &[], 4).await;
