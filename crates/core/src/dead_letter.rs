@@ -88,8 +88,8 @@ impl std::fmt::Display for Place {
     }
 }
 
-/// The record of a letter, to be produced again into the topic that it was in. It says so, where it has
-/// headers: then it may stand between the chunks of others.
+/// The record of a letter, to be produced again into the topic that it was in. It says so:
+/// then it may stand between the chunks of others.
 pub fn again(place: &Place, record: Record, at: Millis) -> Message {
     let Record { timestamp, key, value, headers, .. } = record;
     let mut headers: Vec<(Cow<'static, str>, Bytes)> = headers
@@ -97,9 +97,7 @@ pub fn again(place: &Place, record: Record, at: Millis) -> Message {
         .filter(|(name, _)| **name != *header::REPLAYED)
         .map(|(name, value)| (String::from(name).into(), value))
         .collect();
-    if !headers.is_empty() {
-        headers.push((header::REPLAYED.into(), at.0.to_string().into()));
-    }
+    headers.push((header::REPLAYED.into(), at.0.to_string().into()));
     Message {
         topic: place.lane.topic().into(),
         // There are the other events of its document.
