@@ -17,7 +17,6 @@ mod normalized;
 mod raw;
 mod settings;
 
-use secrecy::SecretString;
 use twox_hash::XxHash64;
 
 use crate::config::{Compat, Config, Output, Publish};
@@ -133,9 +132,7 @@ impl KafkaEngine {
         let objects = statements.map(|(name, kind, create)| {
             let hash = XxHash64::oneshot(0, create.shown().as_bytes());
             let comment = format!("{}{hash:016x}", comment_of(&config.pipeline));
-            let suffix = format!("\nCOMMENT {}", literal(&comment));
-            let sql = SecretString::from(format!("{}{suffix}", create.sql()));
-            let create = Statement::with_secret(sql, format!("{}{suffix}", create.shown()));
+            let create = create.followed_by(&format!("\nCOMMENT {}", literal(&comment)));
             Object { name, kind, comment, create }
         });
         Ok(Self { objects: objects.into(), topics, group, notes })

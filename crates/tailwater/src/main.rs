@@ -9,6 +9,7 @@ mod commands;
 mod config_file;
 mod console;
 mod http;
+mod schema;
 mod signals;
 mod status;
 mod target;

@@ -4,6 +4,7 @@ pub(crate) mod engine;
 pub(crate) mod grants;
 pub(crate) mod query;
 pub(crate) mod run;
+pub(crate) mod schema;
 pub(crate) mod status;
 
 use crate::cli::{Cli, Command};
@@ -14,6 +15,7 @@ pub(crate) async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(run) => run.execute(config).await,
         Command::Query(query) => query.execute(config).await,
+        Command::Schema(schema) => Box::pin(schema.execute(&cli.global)).await,
         Command::Status(status) => status.execute(&cli.global).await,
         Command::Grants(grants) => grants.execute(&cli.global),
         Command::Engine(engine) => engine.execute().await,
