@@ -55,6 +55,8 @@ enum Bench {
     Micro,
     /// How fast a backlog is read into the embedded engine
     Throughput(Passed),
+    /// How long a change takes through Kafka, to the topic and to the row
+    Latency(Passed),
 }
 
 /// Arguments that the testkit's binary reads itself.
@@ -93,12 +95,16 @@ fn main() -> anyhow::Result<()> {
         Command::Bench(Bench::Micro) => {
             cargo::run(&["bench", "-p", "tailwater-core", "--bench", "micro"])
         }
-        Command::Bench(Bench::Throughput(passed)) => {
-            setup(false)?;
-            cargo::run(&["build", "--release", "-p", "tailwater", "-p", "tailwater-testkit"])?;
-            cargo::become_release_testkit(&["bench", "throughput"], &passed.arguments)
-        }
+        Command::Bench(Bench::Throughput(passed)) => measure("throughput", false, &passed),
+        Command::Bench(Bench::Latency(passed)) => measure("latency", true, &passed),
     }
+}
+
+/// Builds in release, and measures.
+fn measure(what: &str, with_kafka: bool, passed: &Passed) -> anyhow::Result<()> {
+    setup(with_kafka)?;
+    cargo::run(&["build", "--release", "-p", "tailwater", "-p", "tailwater-testkit"])?;
+    cargo::become_release_testkit(&["bench", what], &passed.arguments)
 }
 
 /// Fetches what is missing; quick when nothing is. Kafka needs a Java, so only those commands ask

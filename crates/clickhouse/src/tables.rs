@@ -40,6 +40,10 @@ impl Planned for PartRows {
         self.0.rejections().count() as u64
     }
 
+    fn dropped(&self) -> u64 {
+        self.0.dropped()
+    }
+
     fn rejection(&self) -> Option<String> {
         let Rejection { reason, error } = self.0.rejections().next()?;
         Some(format!("{reason}: {error}"))

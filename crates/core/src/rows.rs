@@ -27,11 +27,10 @@ mod raw_cdc;
 mod records;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hasher as _;
 
 use bytes::Bytes;
 use twox_hash::XxHash64;
-
-use std::hash::Hasher as _;
 
 use crate::bson::{BsonError, Doc};
 use crate::event::ChangeEvent;

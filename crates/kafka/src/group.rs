@@ -19,7 +19,7 @@ use rdkafka::error::KafkaError;
 use tailwater_core::gap::{Gap, GapReason, Moment};
 use tailwater_core::message::Joiner;
 use tailwater_core::position::{Epoch, LaneId, Position, Seq, SeqRange};
-use tailwater_core::record::{Incoming, Record};
+use tailwater_core::record::Incoming;
 use tailwater_core::{Action, Error, ErrorKind, Result};
 use tailwater_pipeline::budget::{Budget, Share};
 use tailwater_pipeline::recall::Recall;
@@ -43,6 +43,8 @@ pub type Records = Vec<Incoming>;
 const BUSY_LANES: usize = 16;
 /// The cluster is asked this often how far it is, also where nothing comes.
 const WATCH: Duration = Duration::from_secs(10);
+/// A chunk that is there comes within this time, behind whatever other transactions are open.
+const CHUNK_PATIENCE: Duration = Duration::from_secs(120);
 /// A re-read waits so long for a record that was there.
 const REREAD_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -72,6 +74,8 @@ struct Lane {
     from: Option<Seq>,
     mark: u64,
     joiner: Joiner,
+    /// Since when it waits for chunks.
+    waits_since: Option<Instant>,
 }
 
 impl Group {
@@ -138,6 +142,7 @@ impl Group {
                 self.marks += 1;
                 lane.mark = self.marks;
                 lane.joiner = Joiner::default();
+                lane.waits_since = None;
                 self.reader.assign(id, from, lane.mark)?;
             }
         }
@@ -221,6 +226,28 @@ impl Group {
         }
     }
 
+    /// The parts of lanes that have waited too long for chunks. They end there, so that whoever reads
+    /// them again gives up at the same place.
+    fn give_up(&mut self) -> Vec<Part<Records>> {
+        let mut parts = Vec::new();
+        for (id, lane) in &mut self.lanes {
+            if lane.from.is_some()
+                || lane.waits_since.is_none_or(|since| since.elapsed() < CHUNK_PATIENCE)
+            {
+                continue;
+            }
+            warn!(stream = %id, "chunks of a record are missing");
+            let mut records = Vec::new();
+            lane.joiner.give_up(&mut records);
+            lane.waits_since = None;
+            let Some(last) = records.last().map(|last| last.record.offset) else { continue };
+            let range = SeqRange { first: lane.next, last };
+            lane.next = last.plus(1);
+            parts.push(lane.part(id, range, records, Vec::new()));
+        }
+        parts
+    }
+
     /// Notes that records are gone.
     fn miss(&mut self, lane: &LaneId, first: Seq, last: Seq) {
         warn!(stream = %lane, %first, %last, "records are gone before they were read");
@@ -247,6 +274,10 @@ impl Source for Group {
         }
         self.order()?;
         self.watch().await?;
+        let given_up = self.give_up();
+        if !given_up.is_empty() {
+            return Ok(Read::Batch(Batch { parts: given_up }));
+        }
         let called = tokio::time::Instant::now();
         let mut gathered: BTreeMap<LaneId, Gathered> = BTreeMap::new();
         let (mut most, mut bytes) = (0, 0);
@@ -313,8 +344,9 @@ impl Source for Group {
         if low > next {
             self.miss(id, next, Seq(low.0 - 1));
         }
-        let lane =
-            Lane { epoch, next, from: Some(low.max(next)), mark: 0, joiner: Joiner::default() };
+        let from = Some(low.max(next));
+        let joiner = Joiner::default();
+        let lane = Lane { epoch, next, from, mark: 0, joiner, waits_since: None };
         self.lanes.insert(id.clone(), lane);
         Ok(())
     }
@@ -382,10 +414,14 @@ impl Gathered {
         let Fetched { records, mut share, .. } = fetched;
         let before = self.records.len();
         for record in records {
-            join(&mut lane.joiner, record, &mut self.records);
+            lane.joiner.push(record, &mut self.records);
         }
+        lane.waits_since = match lane.joiner.is_waiting() {
+            true => lane.waits_since.or_else(|| Some(Instant::now())),
+            false => None,
+        };
         let bytes = self.records[before..].iter().map(|incoming| incoming.record.bytes()).sum();
-        // Chunks that wait for others must not stand in the way of those.
+        // What waits for chunks must not stand in the way of those.
         share.resize(bytes);
         self.share = Some(match self.share.take() {
             Some(sofar) => sofar.and(share),
@@ -393,13 +429,6 @@ impl Gathered {
         });
         bytes
     }
-}
-
-fn join(joiner: &mut Joiner, record: Record, out: &mut Records) {
-    let joined = joiner.push(record);
-    let broken = |record| Incoming { record, rejection: Some(Joiner::rejection()) };
-    out.extend(joined.missing.into_iter().map(broken));
-    out.extend(joined.record.map(|record| Incoming { record, rejection: None }));
 }
 
 /// The records of a Range that was read before.
@@ -451,8 +480,10 @@ fn read_again(client: &Client, group: &str, id: &LaneId, from: Seq, last: Seq) -
             reread.short = true;
             break;
         }
-        join(&mut joiner, record, &mut reread.records);
+        joiner.push(record, &mut reread.records);
         if offset == last {
+            // What still waits was given up then, too.
+            joiner.give_up(&mut reread.records);
             break;
         }
     }

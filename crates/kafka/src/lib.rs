@@ -25,6 +25,7 @@ pub mod observer;
 pub mod offsets;
 mod producer;
 mod reader;
+mod rewind;
 pub mod rights;
 mod said;
 mod sending;

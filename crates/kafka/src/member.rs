@@ -27,11 +27,14 @@ use tracing::{debug, error, info, warn};
 
 use crate::classify;
 use crate::client::{self, Client, Context, RECONNECT};
+use crate::reader::lane_of;
 
 /// A lane that is to be let go may finish its Range for so long.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// A dead member is noticed within this time.
 const SESSION: Duration = Duration::from_secs(10);
+/// A member that cannot let its lanes go is thrown out of the group after this time.
+const HANG: Duration = Duration::from_secs(60);
 /// New topics and partitions are noticed within this time.
 const METADATA: Duration = Duration::from_secs(5);
 /// How long one look at the queue waits.
@@ -85,6 +88,13 @@ impl Member {
             .set("queued.max.messages.kbytes", "64")
             .set("queued.min.messages", "1")
             .set("reconnect.backoff.ms", millis(RECONNECT));
+        // Only while a lane is let go nobody polls. Whoever hangs there for longer is better thrown out
+        // than waited for. librdkafka wants no less than the session's time-out.
+        let session = config.get("session.timeout.ms").and_then(|text| text.trim().parse().ok());
+        let hang = HANG.max(Duration::from_millis(session.unwrap_or(0)));
+        if config.get("max.poll.interval.ms").is_none() {
+            config.set("max.poll.interval.ms", millis(hang));
+        }
         // The newer protocol has these at the broker.
         if config.get("group.protocol") != Some("consumer") {
             for (name, value) in [
@@ -202,10 +212,7 @@ impl Membership {
 }
 
 fn lanes(list: &TopicPartitionList) -> Vec<LaneId> {
-    let lane = |topic: &str, partition: i32| {
-        LaneId::partition_of(topic, u32::try_from(partition).unwrap_or_default())
-    };
-    list.elements().iter().map(|element| lane(element.topic(), element.partition())).collect()
+    list.elements().iter().map(|element| lane_of(element.topic(), element.partition())).collect()
 }
 
 impl ClientContext for Membership {

@@ -20,10 +20,8 @@ use crate::checkpoints::{Advance, CheckpointTopic};
 use crate::client::Client;
 use crate::losses;
 use crate::offsets::GroupOffsets;
+use crate::producer::{OWN_TRANSACTION_TIMEOUT, Offsets, Open, Producer, TRANSACTION_TIMEOUT};
 use crate::sending::Sending;
-use crate::producer::{
-    OWN_TRANSACTION_TIMEOUT, Offsets, Open, Producer, TRANSACTION_TIMEOUT,
-};
 use crate::to_messages::Messages;
 use crate::topics::{Topic, Topics};
 

@@ -34,6 +34,14 @@ pub enum Place {
 }
 
 impl Bookmark {
+    /// The same stream's bookmark at another time, to the second.
+    #[must_use]
+    pub fn at(&self, seconds: u32) -> Self {
+        let place = Place::At(Timestamp { time: seconds, increment: 0 });
+        // What it listed before does not matter: no event of it is looked for.
+        Self { place, operations: self.reading.clone(), ..self.clone() }
+    }
+
     /// The bytes that a checkpoint keeps.
     pub fn encode(&self) -> Bytes {
         let mut document = match &self.place {

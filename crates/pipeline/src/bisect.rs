@@ -107,6 +107,8 @@ impl MaxRejected {
 
 #[cfg(test)]
 mod tests {
+    use tailwater_core::position::{Millis, Plan};
+
     use super::*;
 
     #[test]
@@ -121,6 +123,43 @@ mod tests {
             }
         }
         assert_eq!(leaves, (5..=17).collect::<Vec<_>>());
+    }
+
+    /// A body of so many events.
+    struct Body {
+        rejected: u64,
+        plan: Plan,
+    }
+
+    impl Planned for Body {
+        fn plan(&self) -> &Plan {
+            &self.plan
+        }
+
+        fn rejected(&self) -> u64 {
+            self.rejected
+        }
+
+        fn rejection(&self) -> Option<String> {
+            Some("unreadable: no JSON".to_owned())
+        }
+    }
+
+    #[test]
+    fn dead_letters_that_are_planned_count_as_those_that_are_refused() {
+        let check = |rejected, rows| {
+            let (ts_min, ts_max) = (Millis(0), Millis(0));
+            let rows = [("few".to_owned(), 1), ("rows".to_owned(), rows)].into();
+            let plan = Plan { ts_min, ts_max, rows, digest: 0, mapping: None };
+            let lane = LaneId::partition_of("t", 3);
+            MaxRejected::default().check_planned(&lane, &Body { rejected, plan })
+        };
+        assert!(check(100, 100).is_ok() && check(101, 1010).is_ok());
+        let error = check(101, 1000).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsuitable);
+        assert_eq!(error.to_string(), "101 of 1000 events of `t-3` would be dead letters");
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(cause, "unreadable: no JSON");
     }
 
     #[test]

@@ -154,9 +154,8 @@ pub trait Transform: Send + Sync + 'static {
     /// Turns one part into its other form.
     fn apply(&self, part: Part<Self::In>) -> Result<Part<Self::Out>>;
 
-    /// The same for a part that was declared by an earlier life, with what it had then.
-    fn apply_declared(&self, part: Part<Self::In>, plan: &Plan) -> Result<Part<Self::Out>> {
-        let _ = plan;
+    /// The same for a part that an earlier life declared with this plan, as that life would have.
+    fn apply_declared(&self, part: Part<Self::In>, _plan: &Plan) -> Result<Part<Self::Out>> {
         self.apply(part)
     }
 }

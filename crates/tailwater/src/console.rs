@@ -60,6 +60,11 @@ pub(crate) fn confirm(question: &str, yes: bool) -> anyhow::Result<bool> {
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
+/// Says to whoever runs the command what has become of it, apart from its result.
+pub(crate) fn note(text: &str) {
+    write_to(&mut std::io::stderr(), format!("{text}\n").as_bytes());
+}
+
 /// Writes a result to stdout.
 pub(crate) fn print(bytes: &[u8]) {
     write_to(&mut std::io::stdout(), bytes);

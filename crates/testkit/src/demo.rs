@@ -1,5 +1,6 @@
 //! The demo: real servers, a live workload, the guide's queries, and at the end the judge.
 
+mod chain;
 mod files;
 mod screen;
 
@@ -34,6 +35,9 @@ pub(crate) struct Demo {
     /// End by itself after this time, such as `20s`, and judge that every change arrived once
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     period: Option<Duration>,
+    /// With a Kafka in the middle: topic offsets, group lag and rows side by side
+    #[arg(long)]
+    kafka: bool,
     /// Where ClickHouse answers HTTP
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
@@ -59,6 +63,9 @@ impl Demo {
                 on_interrupt.cancel();
             }
         });
+        if self.kafka {
+            return chain::show(self.period, &interrupted).await;
+        }
         let listen = match self.listen {
             Some(listen) => listen,
             None => SocketAddr::from(([127, 0, 0, 1], usual_port()?)),

@@ -5,11 +5,12 @@ mod soak;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tailwater_testkit::servers::Kafka;
-use tailwater_testkit::throughput;
+use tailwater_testkit::{latency, throughput};
 
 /// Runs Tailwater against real servers.
 #[derive(Debug, Parser)]
@@ -37,6 +38,15 @@ enum Bench {
         #[arg(long, value_name = "N", default_value_t = 300_000)]
         events: u32,
     },
+    /// How long a change takes through Kafka, to the topic and to the row
+    Latency {
+        /// Inserts a second
+        #[arg(long, value_name = "N", default_value_t = 2000)]
+        rate: u32,
+        /// For how long
+        #[arg(long, value_name = "N", default_value_t = 30)]
+        seconds: u64,
+    },
 }
 
 #[tokio::main]
@@ -45,6 +55,7 @@ async fn main() -> ExitCode {
         Command::Demo(demo) => demo.run().await,
         Command::Soak(soak) => soak.run().await,
         Command::Bench(Bench::Throughput { events }) => measure_throughput(events).await,
+        Command::Bench(Bench::Latency { rate, seconds }) => measure_latency(rate, seconds).await,
         Command::Prepare => Kafka::prepare().await,
     };
     match result {
@@ -60,6 +71,20 @@ async fn measure_throughput(events: u32) -> anyhow::Result<()> {
     let report = throughput::run(&tailwater()?, events).await?;
     let report = report.context("a server is missing: run `cargo xtask setup`")?;
     print(&format!("{report}\n"));
+    Ok(())
+}
+
+/// With the defaults, and with rows that wait for no others.
+async fn measure_latency(rate: u32, seconds: u64) -> anyhow::Result<()> {
+    let period = Duration::from_secs(seconds);
+    for max_wait_ms in [None, Some(20)] {
+        let wait = max_wait_ms.map_or("the default".to_owned(), |millis| millis.to_string());
+        let plan = latency::Plan { rate, period, max_wait_ms };
+        let report = latency::run(&tailwater()?, plan)
+            .await?
+            .context("a server is missing: run `cargo xtask setup`")?;
+        print(&format!("{rate} inserts a second, max_wait_ms {wait}: {report}\n"));
+    }
     Ok(())
 }
 

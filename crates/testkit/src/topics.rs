@@ -11,8 +11,6 @@
 mod extended_json;
 mod normalized;
 mod raw;
-#[cfg(test)]
-mod tests;
 mod values;
 
 use crate::truth::Event;

@@ -1,11 +1,6 @@
 //! Lines of `kafka-acls.sh`, which an administrator runs.
 
-use super::{Grant, Names, Operation, Part, Resource};
-
-/// What no config tells.
-const RENAMES: &str = "\
-# A `rename` into a collection that is not watched writes to the topic of that one too: where that\n\
-# happens, add the topic to the first line.\n";
+use super::{Grant, Names, Operation, Resource};
 
 /// The arguments of `kafka-acls.sh --add` behind the principal, one list for each kind of pattern.
 pub fn arguments(grant: &Grant) -> Vec<Vec<String>> {
@@ -47,9 +42,6 @@ pub fn lines(grants: &[Grant], servers: &str, principal: &str) -> String {
                 text.push('\n');
             }
             text.push_str(&format!("# {}\n", grant.part.name()));
-            if grant.part == Part::Source {
-                text.push_str(RENAMES);
-            }
         }
         for list in arguments(grant) {
             let words: Vec<String> = list.iter().map(|word| quoted(word)).collect();

@@ -44,7 +44,7 @@ pub(super) fn select(
 ) -> String {
     let arms = |of: fn(&Complaint) -> &str| {
         complaints.iter().fold(String::new(), |mut arms, complaint| {
-            let written = write!(arms, "    {}, {},\n", complaint.0, literal(of(complaint)));
+            let written = writeln!(arms, "    {}, {},", complaint.0, literal(of(complaint)));
             debug_assert!(written.is_ok(), "a String takes everything");
             arms
         })

@@ -6,6 +6,7 @@
 mod carry;
 mod chunk;
 pub mod header;
+mod join;
 mod partition;
 
 use crate::bson::{BsonError, Doc, Value};
@@ -13,7 +14,8 @@ use crate::connector::{Formatter, java};
 use crate::ejson;
 
 pub use carry::NotCarried;
-pub use chunk::{Joined, Joiner, bytes_in_batch, chunks};
+pub use chunk::{bytes_in_batch, chunks};
+pub use join::Joiner;
 pub use partition::{murmur2, partition};
 
 /// How values are written.

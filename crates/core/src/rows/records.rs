@@ -143,7 +143,7 @@ impl<'o> Records<'o> {
                 self.event_type.push(event_type.unwrap_or(event.operation_type()));
                 self.idempotency_key
                     .push_with(|out| {
-                        idempotency_key(event, subject.doc_id, out);
+                        event.idempotency_key(subject.doc_id, out);
                         Ok::<(), std::convert::Infallible>(())
                     })
                     .unwrap_or_else(|never| match never {});
@@ -227,25 +227,4 @@ fn last_image(event: &ChangeEvent) -> Option<Doc<'_>> {
 pub(super) fn malformed_normalized(event: &NormalizedEvent) -> Error {
     let version = event.version;
     Error::new(ErrorKind::Refused, format!("cannot read the normalized event of version {version}"))
-}
-
-fn idempotency_key(event: &ChangeEvent, doc_id: &[u8], out: &mut Vec<u8>) {
-    let mut number = itoa::Buffer::new();
-    out.extend_from_slice(b"mongo:");
-    out.extend_from_slice(event.db());
-    out.push(b'.');
-    out.extend_from_slice(event.coll());
-    out.push(b':');
-    out.extend_from_slice(doc_id);
-    out.push(b':');
-    out.extend_from_slice(event.operation_type());
-    out.push(b':');
-    let time = event.cluster_time();
-    out.extend_from_slice(number.format(time.seconds).as_bytes());
-    out.push(b'.');
-    out.extend_from_slice(number.format(time.increment).as_bytes());
-    if event.txn_op_index() > 0 {
-        out.push(b'.');
-        out.extend_from_slice(number.format(event.txn_op_index()).as_bytes());
-    }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tailwater_core::dead_letter::{DeadLetter, dead_letter};
 use tailwater_core::message::{Joiner, header, murmur2};
 use tailwater_core::position::{Epoch, LaneId, Millis, Seq};
-use tailwater_core::record::{Record, Route};
+use tailwater_core::record::{Incoming, Record, Route};
 use tailwater_core::rows::Rejection;
 
 use crate::producing::record;
@@ -45,7 +45,9 @@ fn a_letter_reads_back_as_the_record_and_its_reason() {
         assert_eq!(letter.headers.iter().filter(|(header, _)| &**header == name).count(), 1);
     }
     // It is not taken for a chunk.
-    assert_eq!(Joiner::default().push(letter.clone()).record, Some(letter.clone()));
+    let mut joined = Vec::new();
+    Joiner::default().push(letter.clone(), &mut joined);
+    assert_eq!(joined, [Incoming { record: letter.clone(), rejection: None }]);
 
     let read = DeadLetter::read(&letter).unwrap();
     let mut expected = rejected();

@@ -36,7 +36,12 @@ pub trait Planned: Send + Sync + 'static {
         0
     }
 
-    /// What was said of the first of those.
+    /// How many of them are left out by rule.
+    fn dropped(&self) -> u64 {
+        0
+    }
+
+    /// What was said of the first dead letter.
     fn rejection(&self) -> Option<String> {
         None
     }

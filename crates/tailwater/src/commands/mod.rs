@@ -1,5 +1,6 @@
 //! One file a command; each wires parts together and holds no logic.
 
+pub(crate) mod checkpoint;
 pub(crate) mod engine;
 pub(crate) mod grants;
 pub(crate) mod query;
@@ -13,10 +14,11 @@ use crate::cli::{Cli, Command};
 pub(crate) async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let config = cli.global.config.as_deref();
     match cli.command {
-        Command::Run(run) => run.execute(config).await,
+        Command::Run(run) => Box::pin(run.execute(config)).await,
         Command::Query(query) => query.execute(config).await,
         Command::Schema(schema) => Box::pin(schema.execute(&cli.global)).await,
         Command::Status(status) => status.execute(&cli.global).await,
+        Command::Checkpoint(checkpoint) => Box::pin(checkpoint.execute(&cli.global)).await,
         Command::Grants(grants) => grants.execute(&cli.global),
         Command::Engine(engine) => engine.execute().await,
     }

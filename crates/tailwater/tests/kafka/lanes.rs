@@ -41,7 +41,7 @@ async fn moves(mut stage: Stage) {
     stage.judge(&mut [&mut source, &mut first]).await;
     stage.proxy.turn(Weather::Silent);
     stage.write(100).await;
-    let stuck = wait_for(&stage, |lane| is_pending(lane)).await;
+    let stuck = wait_for(&stage, is_pending).await;
     assert!(stuck.len() > 1, "one lane is enough for the first sink: {stuck:?}");
 
     let direct = Some(stage.servers.engine.address());

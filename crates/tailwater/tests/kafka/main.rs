@@ -29,6 +29,6 @@ fn binary() -> &'static Path {
 }
 
 /// How long anything may take that needs healthy servers.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(300);
 /// Between two looks at something that will come true.
 const LOOK: Duration = Duration::from_millis(50);

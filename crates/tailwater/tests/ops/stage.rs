@@ -24,6 +24,8 @@ pub(crate) struct Stage {
     pub(crate) kafka: String,
     /// Lines of the config beside the usual.
     pub(crate) more: String,
+    /// Whether there is no Kafka in the middle.
+    pub(crate) direct: bool,
     bootstrap: String,
     uri: String,
     url: String,
@@ -49,6 +51,7 @@ impl Stage {
             mongodb: mongod.client().await.unwrap(),
             kafka: String::new(),
             more: String::new(),
+            direct: false,
             bootstrap: kafka.bootstrap(),
             uri: mongod.uri(),
             url: format!("http://{}", engine.address()),
@@ -73,13 +76,18 @@ impl Stage {
     fn config(&self) -> PathBuf {
         let Self { name, uri, bootstrap, url, kafka, more, .. } = self;
         let state = self.path("state").display().to_string();
+        let own = format!("normalized: {name}.normalized, dead_letter: {name}.dead");
+        let kafka = match self.direct {
+            true => String::new(),
+            false => format!(
+                "kafka:\n  bootstrap_servers: \"{bootstrap}\"\n  \
+                 topics: {{ partitions: 2, replication_factor: 1, {own} }}\n{kafka}"
+            ),
+        };
         let text = format!(
             "version: 1
 pipeline: {name}
 mongodb: {{ uri: \"{uri}\", collections: [{name}.files] }}
-kafka:
-  bootstrap_servers: \"{bootstrap}\"
-  topics: {{ partitions: 2, replication_factor: 1, normalized: {name}.normalized, dead_letter: {name}.dead }}
 {kafka}clickhouse: {{ url: \"{url}\", database: {name}, insert_deadline_s: 5 }}
 state: {state}
 {more}"
@@ -87,11 +95,6 @@ state: {state}
         let file = self.path("tailwater.yaml");
         std::fs::write(&file, text).unwrap();
         file
-    }
-
-    /// The topic of the collection.
-    pub(crate) fn topic(&self) -> String {
-        format!("events.mongo.{}.files", self.name)
     }
 
     pub(crate) fn own(&self, name: &str) -> String {
@@ -250,10 +253,6 @@ impl Running {
         if let Err(error) = self.0.expect_running() {
             panic!("{error:#}\n{}", self.0.log());
         }
-    }
-
-    pub(crate) fn log(&self) -> String {
-        self.0.log()
     }
 
     /// Waits until it ends because an operator must act; what it has logged.

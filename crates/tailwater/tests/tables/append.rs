@@ -184,13 +184,27 @@ async fn a_range_is_finished_with_the_mapping_that_declared_it() {
     stage.map(Some(EARLIER), &[]);
     stage.tables().await;
     stage.store(&lane, 1, Some(stage.intent(&lane, 1, mapped_entries())));
-    stage.map(Some(LATER), &[]);
-    let error = stage.recover(&lane, mapped_entries()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::WrongHistory);
     stage.map(Some(LATER), &[EARLIER]);
     stage.recover(&lane, mapped_entries()).await.unwrap();
     let rows = (1..=3).map(|n| json!([n, 1_000_000_000_000_i64 + n])).collect::<Vec<_>>();
     assert_eq!(stage.ask(MAPPED).await, rows);
+    assert_eq!(stage.numbers("tailwater_dead_letters").await, [0_u64; 0]);
+}
+
+/// What is there stays as it is, and the rest is of the new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_whose_mapping_is_gone_is_finished_with_the_new_one() {
+    let Some(mut stage) = Stage::start().await else { return };
+    let lane = lane();
+    stage.map(Some(EARLIER), &[]);
+    stage.store(&lane, 1, None);
+    stage.deliver(&lane, mapped_entries()).await.unwrap();
+    stage.execute("DELETE FROM record_raw WHERE _offset = 3").await;
+    stage.store(&lane, 1, Some(stage.intent(&lane, 1, mapped_entries())));
+    stage.map(Some(LATER), &[]);
+    stage.recover(&lane, mapped_entries()).await.unwrap();
+    assert_eq!(stage.numbers("record_raw").await, [1, 2, 3]);
+    assert_eq!(stage.ask(MAPPED).await[2], json!([3, 1_300_000_000_003_i64]));
     assert_eq!(stage.numbers("tailwater_dead_letters").await, [0_u64; 0]);
 }
 

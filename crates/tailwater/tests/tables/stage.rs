@@ -30,8 +30,8 @@ type Stored = Arc<Mutex<BTreeMap<LaneId, Checkpoint>>>;
 pub(crate) struct Store(BTreeMap<LaneId, Checkpoint>, Stored);
 
 impl CheckpointStore for Store {
-    fn load(&self, lane: &LaneId) -> Option<&Checkpoint> {
-        self.0.get(lane)
+    async fn load(&mut self, lane: &LaneId) -> Result<Option<Checkpoint>> {
+        Ok(self.0.get(lane).cloned())
     }
 
     async fn save(&mut self, changes: Vec<(LaneId, Checkpoint)>) -> Result<()> {

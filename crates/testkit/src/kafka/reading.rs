@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
@@ -104,7 +104,16 @@ pub(super) fn offsets(config: ClientConfig, topic: &str) -> anyhow::Result<Vec<C
         list.add_partition(topic, partition);
     }
     ensure!(list.count() > 0, "no topic `{topic}`");
-    let found = consumer.committed_offsets(list, PATIENCE)?;
+    let started = Instant::now();
+    let found = loop {
+        match consumer.committed_offsets(list.clone(), PATIENCE) {
+            // A fresh broker has no coordinator yet for its first group.
+            Err(error) if is_moving(&error) && started.elapsed() < PATIENCE => {
+                std::thread::sleep(POLL);
+            }
+            found => break found?,
+        }
+    };
     let mut offsets = Vec::new();
     for element in found.elements() {
         element.error().with_context(|| format!("cannot read what is committed for `{topic}`"))?;
@@ -117,6 +126,17 @@ pub(super) fn offsets(config: ClientConfig, topic: &str) -> anyhow::Result<Vec<C
         }
     }
     Ok(offsets)
+}
+
+fn is_moving(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+        )
+    )
 }
 
 /// The partitions that have a leader, in their order; none when there is no such topic.

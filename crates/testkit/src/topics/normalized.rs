@@ -31,7 +31,7 @@ impl<'a> NormalizedJudge<'a> {
         events: &'a [Event],
     ) -> Self {
         let judge = EventJudge::of_topics(topics, mapped, watch, events);
-        Self { topic, judge, chunks: Chunks::default(), wrong: Findings::default() }
+        Self { topic, judge, chunks: Chunks::of_many(), wrong: Findings::default() }
     }
 
     /// Judges one record. Those of a partition must come in their order.

@@ -60,14 +60,15 @@ impl<'a> RawJudge<'a> {
     pub fn record(&mut self, topic: &str, record: &Record) {
         self.records += 1;
         let place = || format!("`{topic}`/{} at {}", record.partition, record.offset);
-        let value = match self.chunks.entry(topic.to_owned()).or_default().push(record) {
-            Ok(Some(value)) => value,
-            Ok(None) => return,
-            Err(error) => {
-                self.findings.add(Rule::Content, || format!("{}: {error:#}", place()));
-                return;
-            }
-        };
+        let value =
+            match self.chunks.entry(topic.to_owned()).or_insert_with(Chunks::of_one).push(record) {
+                Ok(Some(value)) => value,
+                Ok(None) => return,
+                Err(error) => {
+                    self.findings.add(Rule::Content, || format!("{}: {error:#}", place()));
+                    return;
+                }
+            };
         let change = match values::change(record, &value) {
             Ok(change) => change,
             Err(error) => {

@@ -9,15 +9,34 @@ use serde::de::IgnoredAny;
 use super::extended_json;
 use crate::kafka::Record;
 
+/// A partition and a key.
+type Place = (u32, Option<Vec<u8>>);
+
 /// Joins the chunks of a topic. The records of a partition must come in their order.
-#[derive(Debug, Default)]
-pub(super) struct Chunks(HashMap<u32, Vec<Vec<u8>>>);
+#[derive(Debug)]
+pub(super) struct Chunks {
+    /// Whether records of others may stand between two chunks.
+    company: bool,
+    /// By partition and key.
+    parts: HashMap<Place, Vec<Vec<u8>>>,
+}
 
 impl Chunks {
+    /// Of a topic with one producer.
+    pub(super) fn of_one() -> Self {
+        Self { company: false, parts: HashMap::new() }
+    }
+
+    /// Of a topic with several, each of which tells of other documents.
+    pub(super) fn of_many() -> Self {
+        Self { company: true, parts: HashMap::new() }
+    }
+
     /// Takes a record; gives the whole value once all of it is there.
     pub(super) fn push(&mut self, record: &Record) -> anyhow::Result<Option<Vec<u8>>> {
         let value = record.value.clone().context("no value")?;
-        let parts = self.0.entry(record.partition).or_default();
+        let key = if self.company { record.key.clone() } else { None };
+        let parts = self.parts.entry((record.partition, key)).or_default();
         let Some(place) = record.header("tw-chunk") else {
             ensure!(parts.is_empty(), "only {} chunks before it", parts.len());
             return Ok(Some(value));
@@ -30,9 +49,9 @@ impl Chunks {
         Ok((parts.len() == count).then(|| std::mem::take(parts).concat()))
     }
 
-    /// How many partitions end in the middle of a value.
+    /// How many values are not whole in the end.
     pub(super) fn unfinished(&self) -> usize {
-        self.0.values().filter(|parts| !parts.is_empty()).count()
+        self.parts.values().filter(|parts| !parts.is_empty()).count()
     }
 }
 
