@@ -116,6 +116,8 @@ pub enum State {
     },
     /// It goes, and what is in it.
     Drop {
+        /// What is lost for good.
+        loses: String,
         /// What drops it.
         by: Action,
     },
@@ -159,8 +161,7 @@ impl Action {
                 statements.iter().map(|it| format!("{};\n", it.shown())).collect()
             }
             Self::Topic(topic) => topic.like.clone(),
-            Self::DeleteTopic(_) => "and all its records".to_owned(),
-            Self::DeleteGroup(_) => "and its offsets".to_owned(),
+            Self::DeleteTopic(_) | Self::DeleteGroup(_) => String::new(),
         }
     }
 }
@@ -196,14 +197,14 @@ impl Step {
     }
 
     /// A thing that goes.
-    pub fn drop(thing: impl Into<String>, by: Action) -> Self {
-        Self::new(thing, State::Drop { by })
+    pub fn drop(thing: impl Into<String>, loses: impl Into<String>, by: Action) -> Self {
+        Self::new(thing, State::Drop { loses: loses.into(), by })
     }
 
     /// What it does, where it does anything.
     pub const fn action(&self) -> Option<&Action> {
         match &self.state {
-            State::Make { by } | State::Change { by, .. } | State::Drop { by } => Some(by),
+            State::Make { by } | State::Change { by, .. } | State::Drop { by, .. } => Some(by),
             State::There { .. } | State::Stays { .. } | State::Wrong { .. } => None,
         }
     }
@@ -236,13 +237,11 @@ impl fmt::Display for Plan {
             let (mark, thing) = (mark(&step.state), &step.thing);
             match &step.state {
                 State::There { what } if !what.is_empty() => writeln!(f, "{mark} {thing}: {what}")?,
-                State::Stays { why } | State::Change { why, .. } => {
-                    writeln!(f, "{mark} {thing}: {why}")?;
-                }
+                State::Stays { why: more }
+                | State::Change { why: more, .. }
+                | State::Drop { loses: more, .. } => writeln!(f, "{mark} {thing}: {more}")?,
                 State::Wrong { why, mend } => writeln!(f, "{mark} {thing}: {why}\n    {mend}")?,
-                State::There { .. } | State::Make { .. } | State::Drop { .. } => {
-                    writeln!(f, "{mark} {thing}")?;
-                }
+                State::There { .. } | State::Make { .. } => writeln!(f, "{mark} {thing}")?,
             }
             let shown = step.action().map(Action::shown).unwrap_or_default();
             shown.lines().try_for_each(|line| writeln!(f, "    {line}"))?;
@@ -314,8 +313,8 @@ mod tests {
             Step::wrong("view `d`", "it is of others", "drop it"),
             Step::make("topic `t`", Action::Topic(topic)),
             Step::new("table `x`", change),
-            Step::drop("topic `y`", Action::DeleteTopic("y".to_owned())),
-            Step::drop("group `z`", Action::DeleteGroup("z".to_owned())),
+            Step::drop("table `y`", "its 3 rows are lost", Action::sql("DROP y")),
+            Step::drop("topic `z`", "all is lost", Action::DeleteTopic("z".to_owned())),
         ];
         let plan = Plan { steps, notes: vec!["mind this".to_owned()] };
         let expected = "\
@@ -329,10 +328,9 @@ make   topic `t`
 change table `x`: it lacks `a`
     ALTER x
       ADD a;
-drop   topic `y`
-    and all its records
-drop   group `z`
-    and its offsets
+drop   table `y`: its 3 rows are lost
+    DROP y;
+drop   topic `z`: all is lost
 
 1 to make, 1 to change, 2 to drop, 1 wrong
 note: mind this

@@ -1,7 +1,7 @@
 //! Plan: what `schema apply` does, so that a run, or the Kafka engine, finds the tables that it needs.
 //!
-//! It makes what is missing, and changes what a statement mends without touching a row. What belongs to
-//! somebody else it leaves alone, and says so.
+//! It makes what is missing, and changes what a statement mends. What belongs to somebody else it leaves
+//! alone, and says so.
 
 use std::error::Error as _;
 
@@ -172,8 +172,8 @@ pub async fn plan_engine(
     let mut steps = Vec::new();
     if !stay {
         for (object, _) in found.iter().rev().filter(|(_, comment)| comment.is_some()) {
-            let drop = Object::drop(connection.database(), &object.name);
-            steps.push(Step::drop(thing(object), Action::Statements(vec![drop])));
+            let drop = Action::Statements(vec![Object::drop(connection.database(), &object.name)]);
+            steps.push(Step::drop(thing(object), "it is made anew", drop));
         }
     }
     steps.extend(found.iter().map(|(object, comment)| match comment {
@@ -189,10 +189,10 @@ async fn has_rows_of_sink(connection: &Connection, records: &TableName) -> Resul
     }
     let (database, table) = (identifier(connection.database()), identifier(records.as_str()));
     let sql = format!(
-        "SELECT count() > 0 FROM (SELECT 1 FROM {database}.{table} WHERE _epoch != '' LIMIT 1)"
+        "SELECT count() FROM (SELECT 1 FROM {database}.{table} WHERE _epoch != '' LIMIT 1)"
     );
     let what = format!("cannot look into `{records}`");
-    Ok(connection.text(&sql, &what).await? == "true")
+    Ok(connection.text(&sql, &what).await? != "0")
 }
 
 /// Runs the statements of a step.

@@ -30,8 +30,23 @@ struct Row {
     name: String,
     engine: String,
     comment: String,
+    total_rows: Option<u64>,
 }
 
+impl Row {
+    /// What is lost with it.
+    fn loses(&self) -> String {
+        match self.total_rows {
+            None => "all its rows are lost".to_owned(),
+            Some(0) => EMPTY.to_owned(),
+            Some(1) => "its 1 row is lost".to_owned(),
+            Some(rows) => format!("its {rows} rows are lost"),
+        }
+    }
+}
+
+/// What is lost with what holds no rows.
+const EMPTY: &str = "no row is lost";
 /// Why rows stay.
 const ADD_DATA: &str = "its rows stay; `--data` drops it";
 
@@ -43,7 +58,7 @@ pub async fn plan_teardown(connection: &Connection, leaving: &Leaving) -> Result
     connection.ping().await?;
     let database = connection.database();
     let sql = format!(
-        "SELECT name, engine, comment FROM system.tables WHERE database = {} AND \
+        "SELECT name, engine, comment, total_rows FROM system.tables WHERE database = {} AND \
          (startsWith(comment, {}) OR name = {}) ORDER BY name",
         literal(database),
         literal(COMMENT),
@@ -51,10 +66,12 @@ pub async fn plan_teardown(connection: &Connection, leaving: &Leaving) -> Result
     );
     let found: Vec<Row> = connection.rows(&sql, "cannot look for tables to drop").await?;
     let mut steps = Vec::new();
-    let drop = |kind: &str, names: &[&TableName]| {
-        let statements: Vec<Statement> =
-            names.iter().map(|name| Object::drop(database, name)).collect();
-        Step::drop(format!("{kind} `{}`", names[names.len() - 1]), Action::Statements(statements))
+    let statements = |names: &[&TableName]| {
+        let drops: Vec<Statement> = names.iter().map(|it| Object::drop(database, it)).collect();
+        Action::Statements(drops)
+    };
+    let drop = |row: &Row, name: &TableName| {
+        Step::drop(format!("table `{name}`"), row.loses(), statements(&[name]))
     };
     let mut of_engine: Vec<&Row> = found
         .iter()
@@ -63,11 +80,12 @@ pub async fn plan_teardown(connection: &Connection, leaving: &Leaving) -> Result
     of_engine.sort_by_key(|row| place(row));
     for row in of_engine {
         let name = TableName::new(&row.name);
-        steps.push(match row.engine.as_str() {
-            "MaterializedView" => drop("view", &[&name]),
-            "Kafka" => drop("Kafka engine table", &[&name]),
-            _ => drop("table", &[&name]),
-        });
+        let kind = match row.engine.as_str() {
+            "MaterializedView" => "view",
+            "Kafka" => "Kafka engine table",
+            _ => "table",
+        };
+        steps.push(Step::drop(format!("{kind} `{name}`"), EMPTY, statements(&[&name])));
     }
     let own = comment_of(&leaving.pipeline);
     for row in found.iter().filter(|row| row.comment == own) {
@@ -77,7 +95,7 @@ pub async fn plan_teardown(connection: &Connection, leaving: &Leaving) -> Result
             steps.push(Step::stays(format!("view `{view}`"), why));
         }
         steps.push(match leaving.data {
-            true => drop("table", &[&name]),
+            true => drop(row, &name),
             false => Step::stays(format!("table `{name}`"), ADD_DATA),
         });
     }
@@ -93,19 +111,20 @@ pub async fn plan_teardown(connection: &Connection, leaving: &Leaving) -> Result
             continue;
         }
         let name = TableName::new(&row.name);
+        let thing = format!("table `{name}`");
         steps.push(match (leaving.data, others.is_empty()) {
-            (false, _) => Step::stays(format!("table `{name}`"), ADD_DATA),
-            (true, false) => Step::stays(format!("table `{name}`"), with_others()),
+            (false, _) => Step::stays(thing, ADD_DATA),
+            (true, false) => Step::stays(thing, with_others()),
             // Its view first.
-            (true, true) => drop("table", &[&name.view(), &name]),
+            (true, true) => Step::drop(thing, row.loses(), statements(&[&name.view(), &name])),
         });
     }
-    if found.iter().any(|row| row.name == table::GAPS) {
+    if let Some(row) = found.iter().find(|row| row.name == table::GAPS) {
         let name = TableName::new(table::GAPS);
         steps.push(match (leaving.data, others.is_empty()) {
             (false, _) => Step::stays(format!("table `{name}`"), ADD_DATA),
             (true, false) => Step::stays(format!("table `{name}`"), with_others()),
-            (true, true) => drop("table", &[&name]),
+            (true, true) => drop(row, &name),
         });
     }
     Ok(steps)
@@ -146,6 +165,7 @@ mod tests {
             name: String::new(),
             engine: String::new(),
             comment: comment.to_owned(),
+            total_rows: None,
         };
         let mine = kafka_engine::comment_of("a") + "0";
         let found = [comment_of("a"), mine, comment_of("b"), kafka_engine::comment_of("c") + "1"];
@@ -157,8 +177,8 @@ mod tests {
     fn the_feed_goes_first_and_what_it_reads_last() {
         let made = kafka_engine::names(&TableName::new("events"));
         let place = |name: &TableName| {
-            let name = name.as_str().to_owned();
-            super::place(&Row { name, engine: String::new(), comment: String::new() })
+            let (name, engine, comment) = (name.as_str().to_owned(), String::new(), String::new());
+            super::place(&Row { name, engine, comment, total_rows: None })
         };
         let places: Vec<usize> = made.iter().rev().map(place).collect();
         assert!(places.is_sorted() && places[0] < places[4], "{places:?}");

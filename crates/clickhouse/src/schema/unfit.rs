@@ -18,7 +18,7 @@ pub(super) struct Unfit {
 /// What mends it.
 #[derive(Debug)]
 pub(super) enum Mend {
-    /// A statement, which changes no row.
+    /// A statement. It changes no row; that of a shorter time to live drops old ones.
     Statement(String),
     /// Somebody who decides.
     Hint(String),

@@ -106,7 +106,8 @@ fn what_the_engine_cannot_read_is_told() {
         ("kafka: {", "kafka: { topics: { read: ['^a'] },", "by a regex"),
         ("ingest.jobs", "'ingest.j*'", "not known by name"),
         ("version: 1", "version: 1\nnormalizer: { mapping: mapping.yaml }", "in the sink"),
-        ("kafka: {", "kafka: { sasl: { mechanism: OAUTHBEARER, token: x },", "OAUTHBEARER"),
+        ("kafka: {", "kafka: { sasl: { mechanism: OAUTHBEARER, token: x },", "has no TLS"),
+        ("kafka: {", "kafka: { security_protocol: SSL,", "has no TLS"),
     ] {
         let config = RAW.replace(from, to).replace(
             "embedded: true, tables: { records: rows }",

@@ -41,8 +41,8 @@ Examples:
   tailwater schema plan -c tailwater.yaml --format json";
 
 const APPLY_EXAMPLES: &str = "\
-It adds columns, and sets the time to live and the deduplication window; it touches no row and no topic
-that is there.
+It makes tables and topics, adds columns, and sets the time to live (older rows go) and the
+deduplication window. A topic that is there is looked at and left as it is.
 
 Examples:
   Ask, then do it:
@@ -51,8 +51,9 @@ Examples:
     tailwater schema apply -c tailwater.yaml --ingest kafka-engine --yes";
 
 const TEARDOWN_EXAMPLES: &str = "\
-Without `--data` it drops only what holds no data: the Kafka engine's table and views. Tables of other
-pipelines stay, whatever is said.
+Without `--data` it drops only what holds no data: the Kafka engine's table and views. With it go the
+tables, topics and groups of this pipeline, which must not run; the plan says what is lost with each.
+What others have made stays, whatever is said.
 
 Examples:
   tailwater schema teardown -c tailwater.yaml
@@ -88,6 +89,11 @@ impl Schema {
         // What a secret of the source leads to need not be there.
         let parts = Some(Parts { sink: true, ..Parts::default() });
         let config = config_file::read(&file, &Given { parts, ..Given::default() })?;
+        if let Self::Plan(filling) | Self::Apply(filling) = &self
+            && filling.ingest == Ingest::KafkaEngine
+        {
+            schema::expect_readable(&config)?;
+        }
         let servers = Servers::reach(&config).await?;
         let result = self.execute_on(&servers, &config, global).await;
         servers.leave().await;
@@ -100,24 +106,28 @@ impl Schema {
         config: &Config,
         global: &Global,
     ) -> anyhow::Result<()> {
-        match self {
-            Self::Plan(filling) => {
-                let plan = servers.plan(config, filling.ingest.into()).await?;
-                show(&plan, global.format)?;
-                expect_sound(&plan)
-            }
+        let (plan, question) = match &self {
+            Self::Plan(filling) => (servers.plan(config, filling.ingest.into()).await?, None),
             Self::Apply(filling) => {
-                let plan = servers.plan(config, filling.ingest.into()).await?;
-                show(&plan, global.format)?;
-                expect_sound(&plan)?;
-                carry_out(servers, &plan, "Make this?", global).await
+                (servers.plan(config, filling.ingest.into()).await?, Some("Make this?"))
             }
             Self::Teardown(Teardown { data }) => {
-                let plan = servers.teardown(config, data).await?;
-                show(&plan, global.format)?;
-                carry_out(servers, &plan, "Drop this?", global).await
+                (servers.teardown(config, *data).await?, Some("Drop this for good?"))
             }
+        };
+        match global.format {
+            Format::Text => console::print(plan.to_string().as_bytes()),
+            Format::Json => console::print_json(&plan)?,
         }
+        expect_sound(&plan)?;
+        let Some(question) = question.filter(|_| plan.work().next().is_some()) else {
+            return Ok(());
+        };
+        if console::confirm(question, global.yes)? {
+            servers.carry_out(&plan).await?;
+            console::note("done");
+        }
+        Ok(())
     }
 }
 
@@ -130,31 +140,11 @@ impl From<Ingest> for schema::Ingest {
     }
 }
 
-fn show(plan: &Plan, format: Format) -> anyhow::Result<()> {
-    match format {
-        Format::Text => console::print(plan.to_string().as_bytes()),
-        Format::Json => console::print_json(plan)?,
-    }
-    Ok(())
-}
-
 fn expect_sound(plan: &Plan) -> anyhow::Result<()> {
     let wrong: Vec<String> = plan.wrong().map(|step| step.thing.clone()).collect();
     if wrong.is_empty() {
         return Ok(());
     }
-    let what = format!("nothing was done: {} must be mended by hand", wrong.join(", "));
-    Err(Error::new(ErrorKind::Unsuitable, what).with_hint("the plan says how").into())
-}
-
-async fn carry_out(
-    servers: &Servers,
-    plan: &Plan,
-    question: &str,
-    global: &Global,
-) -> anyhow::Result<()> {
-    if plan.work().next().is_none() || !console::confirm(question, global.yes)? {
-        return Ok(());
-    }
-    servers.carry_out(plan).await
+    let what = format!("nothing was done: this must be mended by hand: {}", wrong.join(", "));
+    Err(Error::new(ErrorKind::Unsuitable, what).with_hint("the plan says what to do").into())
 }

@@ -5,6 +5,8 @@
 
 mod checkpoint;
 mod grants;
+mod kafka_engine;
+mod schema;
 mod stage;
 mod status;
 
