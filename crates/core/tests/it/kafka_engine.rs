@@ -117,6 +117,16 @@ fn what_the_engine_cannot_read_is_told() {
         let error = KafkaEngine::of(&config, "d", &TableName::new("l")).unwrap_err();
         assert!(error.to_string().contains(expected), "{to}: {error}");
     }
+    // A server's client has what the embedded engine's lacks, but for tokens.
+    let by = |mechanism: &str| {
+        NORMALIZED.replace(
+            "SCRAM-SHA-512, username: tail'water, password: { file: /run/secrets/ch }",
+            mechanism,
+        )
+    };
+    let config = read(&by("OAUTHBEARER, token: x")).unwrap();
+    let error = KafkaEngine::of(&config, "d", &TableName::new("l")).unwrap_err();
+    assert!(error.to_string().contains("a token of OAUTHBEARER"), "{error}");
 }
 
 /// The table from which a feed reads in tests, with the virtual columns of the Kafka engine.
