@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{checkpoint, engine, grants, query, run, schema, status};
+use crate::commands::{checkpoint, dlq, engine, grants, query, run, schema, status};
 
 /// Keeps ClickHouse in step with MongoDB, losing nothing and duplicating nothing.
 #[derive(Debug, Parser)]
@@ -83,6 +83,9 @@ pub(crate) enum Command {
     /// Show, make or drop the tables and topics of a config
     #[command(subcommand)]
     Schema(schema::Schema),
+    /// List, show or replay the records that could not be processed
+    #[command(subcommand)]
+    Dlq(dlq::Dlq),
     /// List, show or set back how far streams and groups are
     #[command(subcommand)]
     Checkpoint(checkpoint::Checkpoint),

@@ -10,6 +10,8 @@ mod commands;
 mod config_file;
 mod console;
 mod http;
+mod letters;
+mod reading;
 mod schema;
 mod signals;
 mod status;

@@ -1,6 +1,7 @@
 //! One file a command; each wires parts together and holds no logic.
 
 pub(crate) mod checkpoint;
+pub(crate) mod dlq;
 pub(crate) mod engine;
 pub(crate) mod grants;
 pub(crate) mod query;
@@ -18,6 +19,7 @@ pub(crate) async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Query(query) => query.execute(config).await,
         Command::Schema(schema) => Box::pin(schema.execute(&cli.global)).await,
         Command::Status(status) => status.execute(&cli.global).await,
+        Command::Dlq(dlq) => Box::pin(dlq.execute(&cli.global)).await,
         Command::Checkpoint(checkpoint) => Box::pin(checkpoint.execute(&cli.global)).await,
         Command::Grants(grants) => grants.execute(&cli.global),
         Command::Engine(engine) => engine.execute().await,

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod checkpoint;
+mod dlq;
 mod grants;
 mod kafka_engine;
 mod schema;

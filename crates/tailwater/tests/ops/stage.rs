@@ -1,13 +1,15 @@
 //! A pipeline of its own on servers that all tests share, and the commands that are run on it.
 
 use std::cell::Cell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Instant;
 
 use bson::{Document, doc};
 use mongodb::{Client, Collection};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tailwater_pipeline::failpoint;
 use tailwater_testkit::kafka::Cluster;
 use tailwater_testkit::servers::{Engine, Exit, Kafka, Mongod, Tailwater, lasting_folder};
 use tokio::sync::OnceCell;
@@ -115,7 +117,9 @@ state: {state}
 {more}"
         );
         let file = self.path("tailwater.yaml");
-        std::fs::write(&file, text).unwrap();
+        // Another command may be reading it.
+        std::fs::write(self.path("next.yaml"), text).unwrap();
+        std::fs::rename(self.path("next.yaml"), &file).unwrap();
         file
     }
 
@@ -166,6 +170,28 @@ state: {state}
     pub(crate) async fn run(&self, arguments: &[&str]) -> Answer {
         let config = self.config().display().to_string();
         run_alone(&[arguments, &["-c", &config]].concat()).await
+    }
+
+    /// Starts a command that stops itself at a failpoint, and waits until it has.
+    pub(crate) async fn stopped(&self, arguments: &[&str], failpoint: &str) -> Running {
+        let number = self.starts.get();
+        self.starts.set(number + 1);
+        let config = self.config().display().to_string();
+        let order = format!("{}={failpoint}:1:stop", failpoint::VARIABLE);
+        let program = binary().display().to_string();
+        let all = [&[order.as_str(), &program], arguments, &["-c", &config]].concat();
+        let all: Vec<String> = all.into_iter().map(str::to_owned).collect();
+        let log = self.path(&format!("{number}.log"));
+        let mut running = Running(Tailwater::start(Path::new("env"), &all, &log).unwrap());
+        let stat = format!("/proc/{}/stat", running.0.id());
+        let started = Instant::now();
+        // `pid (name) state …`
+        while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+            running.expect_running();
+            assert!(started.elapsed() < DEADLINE, "it did not stop:\n{}", running.0.log());
+            tokio::time::sleep(LOOK).await;
+        }
+        running
     }
 
     /// Runs a command that ends well, and reads its JSON.
@@ -276,6 +302,24 @@ impl Running {
         if let Err(error) = self.0.expect_running() {
             panic!("{error:#}\n{}", self.0.log());
         }
+    }
+
+    /// Lets a stopped one go on.
+    pub(crate) fn go_on(&self) {
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).unwrap();
+        kill_process(pid, Signal::CONT).unwrap();
+    }
+
+    /// Kills it.
+    pub(crate) fn kill(mut self) {
+        self.0.kill().unwrap();
+    }
+
+    /// Waits until it ends well; what it has said.
+    pub(crate) async fn done(mut self) -> String {
+        let exit = self.0.wait(DEADLINE).await;
+        assert!(matches!(exit, Ok(Exit::Code(0))), "{exit:?}:\n{}", self.0.log());
+        self.0.log()
     }
 
     /// Waits until it ends because an operator must act; what it has logged.

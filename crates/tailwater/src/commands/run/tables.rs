@@ -9,7 +9,7 @@ use tailwater_clickhouse::{Connection, Endpoint, Tables, Watched, schema};
 use tailwater_core::config::{Batch, ClickHouse, Config, Limits, Target};
 use tailwater_core::rows::{Layout, Namespace, RecordsFrom};
 use tailwater_core::scope::Scope;
-use tailwater_core::table::{self, DEFAULT_DEDUPLICATION_WINDOW, TableName};
+use tailwater_core::table::{self, DEAD_LETTERS, DEFAULT_DEDUPLICATION_WINDOW, TableName};
 use tailwater_embedded::{EngineOptions, EngineProcess, PASSWORD_VARIABLE};
 use tailwater_mongodb::connect;
 use tailwater_mongodb::streams::BUSY_LANES;
@@ -18,9 +18,6 @@ use tailwater_pipeline::bisect::MaxRejected;
 use tailwater_pipeline::retry;
 use tailwater_pipeline::write_ahead::DEFAULT_INSERT_DEADLINE;
 use tracing::{info, warn};
-
-/// The table of dead letters.
-const DEAD_LETTERS: &str = "tailwater_dead_letters";
 
 /// A ClickHouse that is ready to be written to.
 pub(super) struct Ready {
