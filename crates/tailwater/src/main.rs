@@ -12,6 +12,7 @@ mod console;
 mod http;
 mod letters;
 mod reading;
+mod schema;
 mod signals;
 mod status;
 mod target;

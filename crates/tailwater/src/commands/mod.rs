@@ -6,6 +6,7 @@ pub(crate) mod engine;
 pub(crate) mod grants;
 pub(crate) mod query;
 pub(crate) mod run;
+pub(crate) mod schema;
 pub(crate) mod status;
 
 use crate::cli::{Cli, Command};
@@ -16,6 +17,7 @@ pub(crate) async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(run) => Box::pin(run.execute(config)).await,
         Command::Query(query) => query.execute(config).await,
+        Command::Schema(schema) => Box::pin(schema.execute(&cli.global)).await,
         Command::Status(status) => status.execute(&cli.global).await,
         Command::Dlq(dlq) => Box::pin(dlq.execute(&cli.global)).await,
         Command::Checkpoint(checkpoint) => Box::pin(checkpoint.execute(&cli.global)).await,

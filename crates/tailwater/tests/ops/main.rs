@@ -6,6 +6,8 @@
 mod checkpoint;
 mod dlq;
 mod grants;
+mod kafka_engine;
+mod schema;
 mod stage;
 mod status;
 

@@ -24,8 +24,12 @@ pub(crate) struct Stage {
     pub(crate) mongodb: Client,
     /// Lines of the config in `kafka`, each with its indent.
     pub(crate) kafka: String,
+    /// Keys in `clickhouse`, each with a comma behind it.
+    pub(crate) clickhouse: String,
     /// Lines of the config beside the usual.
     pub(crate) more: String,
+    /// Where tables are in ClickHouse.
+    pub(crate) database: String,
     /// Whether there is no Kafka in the middle.
     pub(crate) direct: bool,
     bootstrap: String,
@@ -52,7 +56,9 @@ impl Stage {
             cluster: Cluster::at(&kafka.bootstrap()),
             mongodb: mongod.client().await.unwrap(),
             kafka: String::new(),
+            clickhouse: String::new(),
             more: String::new(),
+            database: name.to_owned(),
             direct: false,
             bootstrap: kafka.bootstrap(),
             uri: mongod.uri(),
@@ -60,14 +66,30 @@ impl Stage {
             home: tempfile::tempdir().unwrap(),
             starts: Cell::new(0),
         };
-        let make = format!("CREATE DATABASE `{name}`");
-        clickhouse::Client::default().with_url(&stage.url).query(&make).execute().await.unwrap();
+        stage.execute(&format!("CREATE DATABASE `{name}`")).await;
         Some(stage)
+    }
+
+    /// Has the tables in another database, which is new.
+    pub(crate) async fn move_to(&mut self, database: &str) {
+        database.clone_into(&mut self.database);
+        self.execute(&format!("CREATE DATABASE `{database}`")).await;
+    }
+
+    /// Runs a statement in ClickHouse.
+    pub(crate) async fn execute(&self, sql: &str) {
+        let client = clickhouse::Client::default().with_url(&self.url);
+        client.query(sql).execute().await.unwrap();
     }
 
     /// Who is asked at first, if not the broker's open listener.
     pub(crate) fn ask(&mut self, bootstrap: &str) {
         bootstrap.clone_into(&mut self.bootstrap);
+    }
+
+    /// Who is asked at first.
+    pub(crate) fn bootstrap(&self) -> &str {
+        &self.bootstrap
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -76,7 +98,7 @@ impl Stage {
 
     /// Writes the config file.
     fn config(&self) -> PathBuf {
-        let Self { name, uri, bootstrap, url, kafka, more, .. } = self;
+        let Self { name, uri, bootstrap, url, kafka, clickhouse, more, database, .. } = self;
         let state = self.path("state").display().to_string();
         let own = format!("normalized: {name}.normalized, dead_letter: {name}.dead");
         let kafka = match self.direct {
@@ -90,7 +112,7 @@ impl Stage {
             "version: 1
 pipeline: {name}
 mongodb: {{ uri: \"{uri}\", collections: [{name}.files] }}
-{kafka}clickhouse: {{ url: \"{url}\", database: {name}, insert_deadline_s: 5 }}
+{kafka}clickhouse: {{ {clickhouse} url: \"{url}\", database: {database}, insert_deadline_s: 5 }}
 state: {state}
 {more}"
         );
@@ -181,7 +203,8 @@ state: {state}
 
     /// What ClickHouse answers, or its error: a table may not be there yet.
     pub(crate) async fn ask_rows(&self, sql: &str) -> String {
-        let client = clickhouse::Client::default().with_url(&self.url).with_database(self.name);
+        let client =
+            clickhouse::Client::default().with_url(&self.url).with_database(&self.database);
         let mut answer = client.query(sql).fetch_bytes("TabSeparatedRaw").unwrap();
         match answer.collect().await {
             Ok(bytes) => String::from_utf8(bytes.to_vec()).unwrap().trim_end().to_owned(),

@@ -42,24 +42,10 @@ pub(super) async fn prepare(
     let patience = connect::DEFAULT_FIRST_CONNECTION;
     let batch = batch_limits(clickhouse, &config.limits);
     let deadline = clickhouse.insert_deadline.unwrap_or(DEFAULT_INSERT_DEADLINE);
-    let pace = batch.patience(lanes, BUSY_LANES);
-    let needed = blocks_within(2 * deadline, pace, lanes);
-    let window = clickhouse.deduplication_window;
+    let (wanted, needed) = wanted(config, clickhouse, lanes);
     let (endpoint, engine) = reach(&clickhouse.target, &config.state).await?;
     let connection = Connection::new(endpoint)?;
-    let layout = Layout {
-        records: clickhouse.tables.records.clone(),
-        records_from,
-        raw_cdc: clickhouse.tables.raw_cdc.clone(),
-        dead_letters: TableName::new(DEAD_LETTERS),
-        current: clickhouse.tables.current.clone(),
-    };
-    let wanted = schema::Wanted {
-        pipeline: config.pipeline.clone(),
-        window: window.unwrap_or(DEFAULT_DEDUPLICATION_WINDOW),
-        new_window: window.unwrap_or_else(|| usual_window(needed)),
-        ttl_days: clickhouse.ttl_days,
-    };
+    let layout = layout(clickhouse, records_from);
     let prepared = || schema::prepare(&connection, &layout, &wanted);
     let facts = retry::patiently(patience, prepared).await?;
     info!(url = %connection.endpoint().url, database = connection.database(), "ready");
@@ -84,6 +70,37 @@ pub(super) async fn prepare(
     }
     let max_rejected = max_rejected(clickhouse);
     Ok(Ready { tables, connection, batch, deadline, max_rejected, engine })
+}
+
+/// Where the rows of a config go.
+pub(crate) fn layout(clickhouse: &ClickHouse, records_from: RecordsFrom) -> Layout {
+    Layout {
+        records: clickhouse.tables.records.clone(),
+        records_from,
+        raw_cdc: clickhouse.tables.raw_cdc.clone(),
+        dead_letters: TableName::new(DEAD_LETTERS),
+        current: clickhouse.tables.current.clone(),
+    }
+}
+
+/// What the event tables of a config are to be, and how many blocks its lanes write while a block may
+/// still come.
+pub(crate) fn wanted(
+    config: &Config,
+    clickhouse: &ClickHouse,
+    lanes: usize,
+) -> (schema::Wanted, u64) {
+    let deadline = clickhouse.insert_deadline.unwrap_or(DEFAULT_INSERT_DEADLINE);
+    let pace = batch_limits(clickhouse, &config.limits).patience(lanes, BUSY_LANES);
+    let needed = blocks_within(2 * deadline, pace, lanes);
+    let window = clickhouse.deduplication_window;
+    let wanted = schema::Wanted {
+        pipeline: config.pipeline.clone(),
+        window: window.unwrap_or(DEFAULT_DEDUPLICATION_WINDOW),
+        new_window: window.unwrap_or_else(|| usual_window(needed)),
+        ttl_days: clickhouse.ttl_days,
+    };
+    (wanted, needed)
 }
 
 /// The server to write to; the embedded one is started.
