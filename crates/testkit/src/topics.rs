@@ -11,6 +11,8 @@
 mod extended_json;
 mod normalized;
 mod raw;
+#[cfg(test)]
+mod tests;
 mod values;
 
 use crate::truth::Event;
