@@ -9,6 +9,7 @@ mod endings;
 pub mod gaps;
 mod look;
 mod of_records;
+pub mod probe;
 pub mod schema;
 pub mod tables;
 pub mod to_rows;

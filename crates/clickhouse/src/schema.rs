@@ -49,8 +49,15 @@ pub struct Wanted {
     pub ttl_days: Option<u32>,
 }
 
+impl Wanted {
+    /// Says of an append table whose it is.
+    fn comment(&self) -> String {
+        format!("{COMMENT}pipeline `{}`", self.pipeline)
+    }
+}
+
 /// Begins the comment of every table that this project makes; what follows says whose it is.
-const COMMENT: &str = "tailwater: ";
+pub(crate) const COMMENT: &str = "tailwater: ";
 
 /// The materialized views that read from an event table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -70,43 +77,60 @@ pub async fn prepare(connection: &Connection, layout: &Layout, wanted: &Wanted) 
     connection.ping().await?;
     check_version(connection).await?;
     let database = connection.database();
-    let Wanted { pipeline, window, new_window, ttl_days } = wanted;
-    let comment = format!("{COMMENT}pipeline `{pipeline}`");
+    let Wanted { new_window, ttl_days, .. } = wanted;
+    let comment = wanted.comment();
     let mut facts = Facts { window: u64::MAX, ttl_days: None, raw_cdc_ttl_days: None };
     for of in Append::ALL {
         let Some(name) = layout.name(of) else { continue };
-        let (create, columns) = match of {
-            Append::Records => (
-                table::create_records(database, name, *new_window, *ttl_days, &comment),
-                table::RECORD_COLUMNS,
-            ),
-            Append::RawCdc => (
-                table::create_raw_cdc(database, name, *new_window, *ttl_days, &comment),
-                table::RAW_CDC_COLUMNS,
-            ),
-            Append::DeadLetters => (
-                table::create_dead_letters(database, name, *new_window, &comment),
-                table::DEAD_LETTER_COLUMNS,
-            ),
+        let create = match of {
+            Append::Records => {
+                table::create_records(database, name, *new_window, *ttl_days, &comment)
+            }
+            Append::RawCdc => {
+                table::create_raw_cdc(database, name, *new_window, *ttl_days, &comment)
+            }
+            Append::DeadLetters => {
+                table::create_dead_letters(database, name, *new_window, &comment)
+            }
         };
         make(connection, name, &create).await?;
-        check_columns(connection, name, columns).await?;
-        let found = check_append_table(connection, name, *window, &comment).await?;
+        let found = check_append(connection, (of, name), wanted).await?;
+        for (view, mend) in &found.views.unfillable {
+            warn!(view, "a view that fails once cannot be filled again; {mend}");
+        }
         facts.window = facts.window.min(found.window);
         match of {
             Append::Records => facts.ttl_days = found.ttl_days,
             Append::RawCdc => facts.raw_cdc_ttl_days = found.ttl_days,
-            Append::DeadLetters => continue,
+            Append::DeadLetters => {}
         }
-        check_ttl(connection, name, found.ttl_days, *ttl_days)?;
     }
     let gaps = TableName::new(table::GAPS);
     make(connection, &gaps, &table::create_gaps(database)).await?;
     Ok(facts)
 }
 
+/// Checks a table that rows are appended to, and that is there.
+pub(crate) async fn check_append(
+    connection: &Connection,
+    (of, name): (Append, &TableName),
+    wanted: &Wanted,
+) -> Result<Found> {
+    let columns = match of {
+        Append::Records => table::RECORD_COLUMNS,
+        Append::RawCdc => table::RAW_CDC_COLUMNS,
+        Append::DeadLetters => table::DEAD_LETTER_COLUMNS,
+    };
+    check_columns(connection, name, columns).await?;
+    let found = check_append_table(connection, name, wanted.window, &wanted.comment()).await?;
+    if of != Append::DeadLetters {
+        check_ttl(connection, name, found.ttl_days, wanted.ttl_days)?;
+    }
+    Ok(found)
+}
+
 /// Rows of two kinds in one table could not be told apart.
-fn check_names(layout: &Layout) -> Result<()> {
+pub(crate) fn check_names(layout: &Layout) -> Result<()> {
     let names: Vec<_> = Append::ALL.into_iter().filter_map(|table| layout.name(table)).collect();
     let twice = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name));
     match twice {
@@ -129,25 +153,38 @@ pub async fn prepare_current(
     namespace: &Namespace,
 ) -> Result<()> {
     let database = connection.database();
-    let comment = format!("{COMMENT}`{}.{}`", namespace.db, namespace.coll);
+    let comment = comment_of_current(namespace);
     make(connection, current, &table::create_current(database, current, &comment)).await?;
-    check_columns(connection, current, table::CURRENT_COLUMNS).await?;
-    check_current_table(connection, current, &comment).await?;
+    check_current(connection, current, namespace).await?;
     make(connection, &current.view(), &table::create_current_view(database, current)).await
+}
+
+/// Checks the current-state table of a collection, which is there.
+pub(crate) async fn check_current(
+    connection: &Connection,
+    current: &TableName,
+    namespace: &Namespace,
+) -> Result<()> {
+    check_columns(connection, current, table::CURRENT_COLUMNS).await?;
+    check_current_table(connection, current, &comment_of_current(namespace)).await
+}
+
+fn comment_of_current(namespace: &Namespace) -> String {
+    format!("{COMMENT}`{}.{}`", namespace.db, namespace.coll)
 }
 
 async fn make(connection: &Connection, table: &TableName, statement: &str) -> Result<()> {
     connection.execute(statement, &format!("cannot create the table `{table}`")).await
 }
 
-async fn check_version(connection: &Connection) -> Result<()> {
+pub(crate) async fn check_version(connection: &Connection) -> Result<String> {
     let version =
         connection.text("SELECT version()", "cannot ask ClickHouse for its version").await?;
     let mut numbers = version.split('.').map(|part| part.parse::<u32>().ok());
     let (major, minor) = (numbers.next().flatten(), numbers.next().flatten());
-    info!(version, url = %connection.endpoint().url, "connected to clickhouse");
+    info!(version = %version, url = %connection.endpoint().url, "connected to clickhouse");
     match (major, minor) {
-        (Some(major), Some(minor)) if (major, minor) >= OLDEST_SERVER => Ok(()),
+        (Some(major), Some(minor)) if (major, minor) >= OLDEST_SERVER => Ok(version),
         _ => {
             let (major, minor) = OLDEST_SERVER;
             Err(Error::new(
@@ -272,9 +309,10 @@ fn check_ttl(
 }
 
 /// What is found out of one append table.
-struct Found {
-    window: u64,
+pub(crate) struct Found {
+    pub(crate) window: u64,
     ttl_days: Option<u32>,
+    pub(crate) views: Views,
 }
 
 async fn check_append_table(
@@ -325,10 +363,8 @@ async fn check_append_table(
         };
         return Err(Error::new(ErrorKind::Unsuitable, why).with_hint(format!("run: {mend}")));
     }
-    for (view, mend) in views(connection, table).await?.unfillable {
-        warn!(view, "a view that fails once cannot be filled again; {mend}");
-    }
-    Ok(Found { window, ttl_days: table::ttl_of(&engine_full) })
+    let views = views(connection, table).await?;
+    Ok(Found { window, ttl_days: table::ttl_of(&engine_full), views })
 }
 
 #[derive(Debug, Deserialize)]

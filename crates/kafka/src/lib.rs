@@ -28,6 +28,7 @@ mod reader;
 mod rewind;
 pub mod rights;
 mod said;
+pub mod scratch;
 mod sending;
 mod settings;
 pub mod to_messages;

@@ -2,7 +2,7 @@
 
 mod direct;
 mod kafka;
-mod tables;
+pub(crate) mod tables;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

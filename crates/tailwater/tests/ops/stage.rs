@@ -68,6 +68,11 @@ impl Stage {
         bootstrap.clone_into(&mut self.bootstrap);
     }
 
+    /// Another MongoDB than that of all tests.
+    pub(crate) fn read_from(&mut self, uri: &str) {
+        uri.clone_into(&mut self.uri);
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }

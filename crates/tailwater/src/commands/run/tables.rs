@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use secrecy::ExposeSecret as _;
 use tailwater_clickhouse::{Connection, Endpoint, Tables, Watched, schema};
+use tailwater_core::Error;
 use tailwater_core::config::{Batch, ClickHouse, Config, Limits, Target};
 use tailwater_core::rows::{Layout, Namespace, RecordsFrom};
 use tailwater_core::scope::Scope;
@@ -33,23 +34,28 @@ pub(super) struct Ready {
     pub(super) engine: Option<EngineProcess>,
 }
 
-/// Reaches the ClickHouse of a config, makes the tables that are missing and checks the others, for
-/// so many lanes.
-pub(super) async fn prepare(
+/// What the tables are to be, and what is written to them.
+pub(crate) struct Plan {
+    pub(crate) layout: Layout,
+    pub(crate) wanted: schema::Wanted,
+    /// Blocks whose tokens must be remembered at full pace.
+    pub(crate) needed: u64,
+    batch: BatchLimits,
+    deadline: Duration,
+}
+
+/// What the tables of a config are to be, for so many lanes.
+pub(crate) fn plan(
     config: &Config,
     records_from: RecordsFrom,
-    watched: Watched,
     lanes: usize,
-) -> anyhow::Result<Ready> {
+) -> Result<Plan, Error> {
     let clickhouse = config.require_clickhouse()?;
-    let patience = connect::DEFAULT_FIRST_CONNECTION;
     let batch = batch_limits(clickhouse, &config.limits);
     let deadline = clickhouse.insert_deadline.unwrap_or(DEFAULT_INSERT_DEADLINE);
     let pace = batch.patience(lanes, BUSY_LANES);
     let needed = blocks_within(2 * deadline, pace, lanes);
     let window = clickhouse.deduplication_window;
-    let (endpoint, engine) = reach(&clickhouse.target, &config.state).await?;
-    let connection = Connection::new(endpoint)?;
     let layout = Layout {
         records: clickhouse.tables.records.clone(),
         records_from,
@@ -63,6 +69,22 @@ pub(super) async fn prepare(
         new_window: window.unwrap_or_else(|| usual_window(needed)),
         ttl_days: clickhouse.ttl_days,
     };
+    Ok(Plan { layout, wanted, needed, batch, deadline })
+}
+
+/// Reaches the ClickHouse of a config, makes the tables that are missing and checks the others, for
+/// so many lanes.
+pub(super) async fn prepare(
+    config: &Config,
+    records_from: RecordsFrom,
+    watched: Watched,
+    lanes: usize,
+) -> anyhow::Result<Ready> {
+    let clickhouse = config.require_clickhouse()?;
+    let patience = connect::DEFAULT_FIRST_CONNECTION;
+    let Plan { layout, wanted, needed, batch, deadline } = plan(config, records_from, lanes)?;
+    let (endpoint, engine) = reach(&clickhouse.target, &config.state).await?;
+    let connection = Connection::new(endpoint)?;
     let prepared = || schema::prepare(&connection, &layout, &wanted);
     let facts = retry::patiently(patience, prepared).await?;
     info!(url = %connection.endpoint().url, database = connection.database(), "ready");
@@ -118,7 +140,7 @@ fn blocks_within(time: Duration, pace: Duration, lanes: usize) -> u64 {
 const LARGEST_WINDOW: u64 = 1_000_000;
 
 /// The window of new tables where none is configured.
-fn usual_window(needed: u64) -> u64 {
+pub(crate) fn usual_window(needed: u64) -> u64 {
     needed.div_ceil(1000).saturating_mul(1000).clamp(DEFAULT_DEDUPLICATION_WINDOW, LARGEST_WINDOW)
 }
 
