@@ -6,7 +6,6 @@
 //!
 //! It must never touch a topic that is there already: whose it is, nobody knows.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,10 +13,11 @@ use rdkafka::admin::AdminOptions;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use tailwater_core::position::LaneId;
 use tailwater_core::{Error, ErrorKind, Result};
+use tailwater_pipeline::retry::Backoff;
 
 use crate::classify;
 use crate::client::PATIENCE;
-use crate::observer::{Log, Observer};
+use crate::observer::Observer;
 use crate::producer::{OWN_TRANSACTION_TIMEOUT, Outgoing, Producer};
 use crate::topics::{NewTopics, Topics};
 
@@ -67,20 +67,22 @@ impl Observer {
             open.flush()
         });
         let offsets = offsets.await?;
-        let took = began.elapsed();
-        let lane = LaneId::partition_of(topic, 0);
         let sent = offsets.get(&**topic).and_then(|of| of.get(&0)).copied().unwrap_or(-1);
-        let logs: BTreeMap<LaneId, Log> = self.logs(std::slice::from_ref(&lane)).await?;
-        let stable = logs.get(&lane).map_or(0, |log| log.stable.0);
-        match u64::try_from(sent) {
-            Ok(sent) if stable > sent => Ok(took),
-            _ => Err(Error::new(
-                ErrorKind::Unsuitable,
-                format!(
-                    "a record was committed to `{topic}`, and who reads what is committed does not see it"
-                ),
-            )),
+        let lane = LaneId::partition_of(topic, 0);
+        // A commit is answered before its marks are written.
+        let mut backoff = Backoff::new();
+        while began.elapsed() < PATIENCE {
+            let logs = self.logs(std::slice::from_ref(&lane)).await?;
+            let stable = logs.get(&lane).map_or(0, |log| log.stable.0);
+            if u64::try_from(sent).is_ok_and(|sent| stable > sent) {
+                return Ok(began.elapsed());
+            }
+            backoff.pause().await;
         }
+        let what =
+            format!("a record in `{topic}` was committed, and is not among what is committed");
+        Err(Error::new(ErrorKind::Unsuitable, what)
+            .with_hint("look at the brokers' logs for the transaction coordinator"))
     }
 
     async fn delete(&self, topic: &str) -> Result<()> {

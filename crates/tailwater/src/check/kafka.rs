@@ -1,6 +1,7 @@
 //! Probes of Kafka: the brokers, each topic, our rights, and a transaction in a topic of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use tailwater_core::check::topic::{self, Facts, Role, Wanted};
 use tailwater_core::check::{End, Probe, Verdict};
@@ -14,11 +15,14 @@ use tailwater_kafka::CheckpointTopic;
 use tailwater_kafka::checkpoints::Acknowledged;
 use tailwater_kafka::rights::Rights;
 use tailwater_kafka::topics::NewTopics;
+use tailwater_pipeline::retry;
 
 use super::failed;
 use crate::cluster::{self, Cluster};
 
 const END: End = End::Kafka;
+/// A broker that has just started, or elects, may not know its groups yet.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -139,7 +143,7 @@ impl Asking<'_> {
     ) -> bool {
         let what = format!("topic `{name}`");
         let observer = &self.cluster.observer;
-        let seen = match observer.topic(name).await {
+        let seen = match retry::patiently(PATIENCE, || observer.topic(name)).await {
             Ok(Some(seen)) => seen,
             Ok(None) => {
                 let replication = self.kafka.topics.replication_factor;
@@ -151,7 +155,7 @@ impl Asking<'_> {
                 return false;
             }
         };
-        let settings = observer.settings(name).await;
+        let settings = retry::patiently(PATIENCE, || observer.settings(name)).await;
         let pinned = pinned.filter(|pinned| pinned.id == seen.id);
         let facts = Facts {
             partitions: seen.partitions,
@@ -192,7 +196,9 @@ impl Asking<'_> {
             if !group.is_configured {
                 continue;
             }
-            let probe = match self.cluster.observer.members(&group.name).await {
+            let observer = &self.cluster.observer;
+            let asked = retry::patiently(PATIENCE, || observer.members(&group.name)).await;
+            let probe = match asked {
                 Ok(members) => {
                     let lacking = self.lacking(Resource::Group, &group.name, members.rights);
                     topic::group(&group.name, &lacking)
