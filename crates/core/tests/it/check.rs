@@ -93,6 +93,8 @@ fn rows_that_rise_prove_it_and_a_quiet_pipeline_is_fine() {
     let rows = probes.iter().find(|probe| probe.what == "rows rise").unwrap();
     assert_eq!(rows.found, "3 more within 6.0 s: 103, 10 of the last 5 min");
     let (probes, settled) = judged(|_, _| {});
+    let rows = probes.iter().find(|probe| probe.what == "rows rise").unwrap();
+    assert!(rows.found.contains("none came within 6.0 s, and none is waited for"), "{rows:?}");
     // Something may still come.
     assert!(!settled && probes.iter().all(|probe| probe.verdict == Verdict::Ok), "{probes:#?}");
 }
