@@ -234,6 +234,9 @@ fn report() -> Report {
         .with_source("connection\n  refused");
     let probes = vec![
         Probe::ok(End::MongoDb, "server", "MongoDB 6.0.5"),
+        Probe::ok(End::MongoDb, "oplog", "holds the last 3 d"),
+        Probe::ok(End::Kafka, "brokers", "3 brokers"),
+        Probe::warn(End::Kafka, "transactions", "not tried", "give a right"),
         weak.probe(End::Kafka, "topic `events.mongo.d.c`"),
         Probe::of_error(End::ClickHouse, "server", Verdict::Fail, &refused),
     ];

@@ -4,7 +4,7 @@
 use serde_json::Value;
 use tailwater_testkit::servers::{Kafka, Mongod, Options};
 
-use crate::stage::{Answer, Stage};
+use crate::stage::{Answer, Stage, run_alone};
 
 /// What a check found.
 #[derive(Debug)]
@@ -197,6 +197,9 @@ async fn what_cannot_give_exactly_once_is_named_with_what_mends_it() {
     report.expect("pipeline", "rows rise", "ok", "none is waited for");
     report.expect("pipeline", "latency", "ok", "of 4 rows");
     assert!(report.find("kafka", "brokers").is_none(), "{:#}", report.0);
+    let state = stage.path("state").display().to_string();
+    let text = run_alone(&["check", "--state", &state, "--wait", "0"]).await.done();
+    assert!(text.contains("1 stream up to date") && text.contains("has never run here"), "{text}");
     all.stop().await;
 
     let window = "MODIFY SETTING non_replicated_deduplication_window";
