@@ -54,6 +54,26 @@ async fn what_is_left_is_counted_where_it_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_topic_whose_end_never_comes_is_read_to_where_it_ended() {
+    let Some(stage) = Stage::set("busy").await else { return };
+    let checkpoints = stage.own("checkpoints");
+    stage.cluster.create_topic(&checkpoints, 1, &[("cleanup.policy", "compact")]).await.unwrap();
+    let nothing = [Message { key: Some(b"gap/x".to_vec()), ..Message::default() }];
+    stage.cluster.produce(&checkpoints, &nothing).await.unwrap();
+    let status = stage.run(&["status"]);
+    let overdue = tokio::time::sleep(crate::DEADLINE);
+    tokio::pin!(status, overdue);
+    let answer = loop {
+        tokio::select! {
+            answer = &mut status => break answer,
+            () = &mut overdue => panic!("it waits for an end"),
+            sent = stage.cluster.produce(&checkpoints, &nothing) => drop(sent.unwrap()),
+        }
+    };
+    answer.done();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_state_folder_is_looked_at_while_it_is_in_use() {
     let Some(stage) = Stage::set("looked").await else { return };
     let mut direct = stage.start_direct();
