@@ -230,9 +230,12 @@ impl CheckpointTopic {
 }
 
 impl Progress for CheckpointTopic {
-    async fn checkpoint(&mut self, lane: &LaneId) -> Result<Checkpoint> {
-        let found = self.stream(lane).cloned();
-        found.ok_or_else(|| Error::new(ErrorKind::Bug, format!("`{lane}` was never begun")))
+    async fn checkpoints(&mut self, lanes: &[LaneId]) -> Result<Vec<Checkpoint>> {
+        let begun = |lane| {
+            let found = self.stream(lane).cloned();
+            found.ok_or_else(|| Error::new(ErrorKind::Bug, format!("`{lane}` was never begun")))
+        };
+        lanes.iter().map(begun).collect()
     }
 
     fn pinned(&self, topic: &str) -> Option<(Epoch, NonZeroU32)> {

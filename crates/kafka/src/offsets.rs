@@ -3,6 +3,7 @@
 //! A commit that the group refuses, since this member is no longer in it, is tried again until the lane
 //! is taken back: only who took it may go on.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,6 +24,7 @@ use crate::client::{Client, PATIENCE, blocking};
 use crate::member::Consumer;
 use crate::metadata::{MAX_BYTES, Metadata};
 use crate::producer::{Offsets, Open};
+use crate::reader::lane_of;
 use crate::topics::Topics;
 use crate::transaction::Progress;
 
@@ -65,11 +67,8 @@ impl GroupOffsets {
     }
 
     async fn topic_id(&self, lane: &LaneId) -> Result<Epoch> {
-        let description = self.topics.describe(lane.topic()).await?.ok_or_else(|| {
-            let what = format!("topic `{}` is gone", lane.topic());
-            Error::new(ErrorKind::Busy, what)
-        })?;
-        Ok(description.id)
+        let description = self.topics.describe(lane.topic()).await?;
+        description.map(|description| description.id).ok_or_else(|| is_gone(lane))
     }
 
     /// Commits, unless the group has lost us: librdkafka says then that we are in no generation, and
@@ -93,51 +92,69 @@ impl GroupOffsets {
         lost()
     }
 
-    /// The committed offset of a lane and the text beside it.
-    async fn committed(&self, lane: &LaneId) -> Result<Option<(u64, String)>> {
-        let (this, lane) = (self.clone(), lane.clone());
+    /// The committed offsets of lanes and the texts beside them, in their order.
+    async fn committed(&self, lanes: &[LaneId]) -> Result<Vec<Option<(u64, String)>>> {
+        let (this, lanes) = (self.clone(), lanes.to_vec());
         blocking(move || {
             let _busy = this.busy.lock().unwrap_or_else(PoisonError::into_inner);
-            let what = || format!("cannot read the committed offset of `{lane}`");
-            let mut asked = TopicPartitionList::new();
-            asked.add_partition(lane.topic(), number(lane.partition()));
-            let answer = this.consumer.committed_offsets(asked, PATIENCE);
-            let answer = answer.map_err(|error| this.client.explain(error, what()))?;
+            let explain = |error| this.client.explain(error, "cannot read committed offsets");
+            let mut asked = TopicPartitionList::with_capacity(lanes.len());
+            for lane in &lanes {
+                asked.add_partition(lane.topic(), number(lane.partition()));
+            }
+            let answer = this.consumer.committed_offsets(asked, PATIENCE).map_err(explain)?;
+            let mut found = BTreeMap::new();
             for element in answer.elements() {
-                element.error().map_err(|error| this.client.explain(error, what()))?;
+                element.error().map_err(explain)?;
                 if let Offset::Offset(offset) = element.offset()
                     && let Ok(offset) = u64::try_from(offset)
                 {
-                    return Ok(Some((offset, element.metadata().to_owned())));
+                    let lane = lane_of(element.topic(), element.partition());
+                    found.insert(lane, (offset, element.metadata().to_owned()));
                 }
             }
-            Ok(None)
+            Ok(lanes.iter().map(|lane| found.remove(lane)).collect())
         })
         .await
     }
 
-    async fn try_load(&self, lane: &LaneId) -> Result<Option<Checkpoint>> {
-        let epoch = self.topic_id(lane).await?;
-        let Some((offset, text)) = self.committed(lane).await? else { return Ok(None) };
-        let found = Metadata::read(&text).map_err(|why| {
-            let what = format!("the group's metadata of `{lane}` cannot be read: {why}");
-            Error::new(ErrorKind::Corrupt, what).with_hint(
-                "another program commits offsets in this group: give the pipeline another name, \
-                 or set the offset anew with `kafka-consumer-groups.sh`, which empties the metadata",
-            )
-        })?;
-        let next = Position { seq: Seq(offset), cursor: bytes::Bytes::new() };
-        match found {
-            Some(found) if found.epoch != epoch => {
-                info!(stream = %lane, was = %found.epoch, is = %epoch, "the topic was made anew: a new lane");
-                Ok(None)
-            }
-            Some(Metadata { renumbered, pending, .. }) => {
-                Ok(Some(Checkpoint { epoch, next, pending, renumbered }))
-            }
-            None => Ok(Some(Checkpoint { epoch, next, pending: None, renumbered: false })),
-        }
+    async fn try_load(&self, lanes: &[LaneId]) -> Result<Vec<Option<Checkpoint>>> {
+        let names: BTreeSet<&str> = lanes.iter().map(LaneId::topic).collect();
+        let names = names.into_iter().map(str::to_owned).collect();
+        let topics = self.topics.describe_all(names).await?;
+        let committed = self.committed(lanes).await?;
+        let checkpoint = |(lane, committed): (&LaneId, Option<(u64, String)>)| {
+            let topic = topics.get(lane.topic()).ok_or_else(|| is_gone(lane))?;
+            committed.map_or(Ok(None), |(offset, text)| checkpoint(lane, topic.id, offset, &text))
+        };
+        lanes.iter().zip(committed).map(checkpoint).collect()
     }
+}
+
+/// The checkpoint that is committed for a lane; none where it is of an earlier topic of the name.
+fn checkpoint(lane: &LaneId, epoch: Epoch, offset: u64, text: &str) -> Result<Option<Checkpoint>> {
+    let found = Metadata::read(text).map_err(|why| {
+        let what = format!("the group's metadata of `{lane}` cannot be read: {why}");
+        Error::new(ErrorKind::Corrupt, what).with_hint(
+            "another program commits offsets in this group: give the pipeline another name, \
+             or set the offset anew with `kafka-consumer-groups.sh`, which empties the metadata",
+        )
+    })?;
+    let next = Position { seq: Seq(offset), cursor: bytes::Bytes::new() };
+    match found {
+        Some(found) if found.epoch != epoch => {
+            info!(stream = %lane, was = %found.epoch, is = %epoch, "the topic was made anew: a new lane");
+            Ok(None)
+        }
+        Some(Metadata { renumbered, pending, .. }) => {
+            Ok(Some(Checkpoint { epoch, next, pending, renumbered }))
+        }
+        None => Ok(Some(Checkpoint { epoch, next, pending: None, renumbered: false })),
+    }
+}
+
+fn is_gone(lane: &LaneId) -> Error {
+    Error::new(ErrorKind::Busy, format!("topic `{}` is gone", lane.topic()))
 }
 
 fn number(partition: u32) -> i32 {
@@ -170,9 +187,9 @@ fn list(changes: &[(LaneId, Checkpoint)]) -> Result<TopicPartitionList> {
 }
 
 impl CheckpointStore for GroupOffsets {
-    async fn load(&mut self, lane: &LaneId) -> Result<Option<Checkpoint>> {
+    async fn load(&mut self, lanes: &[LaneId]) -> Result<Vec<Option<Checkpoint>>> {
         let this = self.clone();
-        retry::patiently(retry::FOR_EVER, || this.try_load(lane)).await
+        retry::patiently(retry::FOR_EVER, || this.try_load(lanes)).await
     }
 
     async fn begin(&mut self, lane: &LaneId) -> Result<Option<(Epoch, Seq)>> {
@@ -228,15 +245,20 @@ impl CheckpointStore for GroupOffsets {
 }
 
 impl Progress for GroupOffsets {
-    async fn checkpoint(&mut self, lane: &LaneId) -> Result<Checkpoint> {
-        if let Some(checkpoint) = self.load(lane).await? {
-            return Ok(checkpoint);
+    async fn checkpoints(&mut self, lanes: &[LaneId]) -> Result<Vec<Checkpoint>> {
+        let mut checkpoints = Vec::with_capacity(lanes.len());
+        for (lane, saved) in lanes.iter().zip(self.load(lanes).await?) {
+            if let Some(checkpoint) = saved {
+                checkpoints.push(checkpoint);
+                continue;
+            }
+            let begun = self.begin(lane).await?;
+            let (epoch, _) = begun
+                .ok_or_else(|| Error::new(ErrorKind::Bug, format!("`{lane}` has no beginning")))?;
+            let next = Position { seq: Seq::ZERO, cursor: bytes::Bytes::new() };
+            checkpoints.push(Checkpoint { epoch, next, pending: None, renumbered: false });
         }
-        let begun = self.begin(lane).await?;
-        let (epoch, _) = begun
-            .ok_or_else(|| Error::new(ErrorKind::Bug, format!("`{lane}` has no beginning")))?;
-        let next = Position { seq: Seq::ZERO, cursor: bytes::Bytes::new() };
-        Ok(Checkpoint { epoch, next, pending: None, renumbered: false })
+        Ok(checkpoints)
     }
 
     fn pinned(&self, _: &str) -> Option<(Epoch, NonZeroU32)> {

@@ -27,8 +27,11 @@ use crate::topics::{Topic, Topics};
 
 /// How far lanes are, as a transaction says it.
 pub trait Progress: Clone + Send + Sync + 'static {
-    /// How far a lane is.
-    fn checkpoint(&mut self, lane: &LaneId) -> impl Future<Output = Result<Checkpoint>> + Send;
+    /// How far lanes are, in their order.
+    fn checkpoints(
+        &mut self,
+        lanes: &[LaneId],
+    ) -> impl Future<Output = Result<Vec<Checkpoint>>> + Send;
 
     /// The number of partitions of a topic that a document's partition was chosen among, with the id
     /// of the topic that it was.
@@ -207,10 +210,11 @@ impl<P: Progress> Transaction<P> {
 impl<P: Progress> Delivery for Transaction<P> {
     type Body = Messages;
 
-    async fn claim(&mut self, lane: &LaneId) -> Result<Checkpoint> {
-        let checkpoint = self.progress.checkpoint(lane).await?;
-        self.lanes.insert(lane.clone(), checkpoint.epoch);
-        Ok(checkpoint)
+    async fn claim(&mut self, lanes: &[LaneId]) -> Result<Vec<Checkpoint>> {
+        let checkpoints = self.progress.checkpoints(lanes).await?;
+        let epochs = checkpoints.iter().map(|checkpoint| checkpoint.epoch);
+        self.lanes.extend(lanes.iter().cloned().zip(epochs));
+        Ok(checkpoints)
     }
 
     async fn recover(&mut self, part: Part<Messages>) -> Result<()> {

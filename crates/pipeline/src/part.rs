@@ -165,8 +165,9 @@ pub trait Delivery: Send {
     /// What is delivered.
     type Body: Send + 'static;
 
-    /// Takes over a lane that has begun, and tells how far it is.
-    fn claim(&mut self, lane: &LaneId) -> impl Future<Output = Result<Checkpoint>> + Send;
+    /// Takes over lanes, and tells how far each is, in their order. All at once: what one of them has
+    /// to outlive passes for all of them at the same time.
+    fn claim(&mut self, lanes: &[LaneId]) -> impl Future<Output = Result<Vec<Checkpoint>>> + Send;
 
     /// Finishes the Range that was pending when the lane was claimed.
     ///

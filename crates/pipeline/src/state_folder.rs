@@ -77,8 +77,8 @@ impl StateFolder {
 }
 
 impl CheckpointStore for StateFolder {
-    async fn load(&mut self, lane: &LaneId) -> Result<Option<Checkpoint>> {
-        Ok(self.checkpoint(lane).cloned())
+    async fn load(&mut self, lanes: &[LaneId]) -> Result<Vec<Option<Checkpoint>>> {
+        Ok(lanes.iter().map(|lane| self.checkpoint(lane).cloned()).collect())
     }
 
     async fn save(&mut self, changes: Vec<(LaneId, Checkpoint)>) -> Result<()> {

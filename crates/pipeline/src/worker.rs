@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tailwater_core::position::LaneId;
+use tailwater_core::position::{Checkpoint, LaneId};
 use tailwater_core::{Error, ErrorKind, Result};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -73,13 +73,10 @@ where
     let mut lanes = Lanes::default();
     loop {
         // What is wanted back goes first: only a read brings the word.
-        if let Some(lane) = lanes.to_start().filter(|_| !recall.is_wanted()) {
+        if lanes.are_to_start() && !recall.is_wanted() {
             tokio::select! {
                 biased;
-                started = start(&lane, &mut source, &transform, delivery) => {
-                    started?;
-                    lanes.started(&lane);
-                }
+                started = start(&mut lanes, &mut source, &transform, delivery) => started?,
                 () = recall.overdue() => {}
                 () = stop.cancelled() => break,
             }
@@ -149,19 +146,39 @@ where
 
 /// The lanes of a worker, and which of them have still to be brought to where they go on.
 #[derive(Debug, Default)]
-struct Lanes(BTreeMap<LaneId, bool>);
+struct Lanes(BTreeMap<LaneId, Stage>);
+
+/// How far a lane is on its way into the loop.
+#[derive(Debug)]
+enum Stage {
+    Assigned,
+    Claimed(Checkpoint),
+    Started,
+}
 
 impl Lanes {
-    fn to_start(&self) -> Option<LaneId> {
-        self.0.iter().find(|(_, started)| !**started).map(|(lane, _)| lane.clone())
+    fn are_to_start(&self) -> bool {
+        self.0.values().any(|stage| !matches!(stage, Stage::Started))
     }
 
-    fn started(&mut self, lane: &LaneId) {
-        self.0.insert(lane.clone(), true);
+    fn to_claim(&self) -> Vec<LaneId> {
+        let assigned = self.0.iter().filter(|(_, stage)| matches!(stage, Stage::Assigned));
+        assigned.map(|(lane, _)| lane.clone()).collect()
+    }
+
+    fn next_claimed(&self) -> Option<(LaneId, Checkpoint)> {
+        self.0.iter().find_map(|(lane, stage)| match stage {
+            Stage::Claimed(checkpoint) => Some((lane.clone(), checkpoint.clone())),
+            Stage::Assigned | Stage::Started => None,
+        })
+    }
+
+    fn set(&mut self, lane: LaneId, stage: Stage) {
+        self.0.insert(lane, stage);
     }
 
     fn assign(&mut self, lanes: Vec<LaneId>) {
-        self.0.extend(lanes.into_iter().map(|lane| (lane, false)));
+        self.0.extend(lanes.into_iter().map(|lane| (lane, Stage::Assigned)));
     }
 
     fn revoke(&mut self, lanes: &[LaneId]) {
@@ -169,13 +186,13 @@ impl Lanes {
     }
 
     fn start_again(&mut self) {
-        self.0.values_mut().for_each(|started| *started = false);
+        self.0.values_mut().for_each(|stage| *stage = Stage::Assigned);
     }
 }
 
-/// Brings one lane to where it goes on, and finishes what was pending.
+/// Claims the lanes that are new, all at once; else brings the next one to where it goes on.
 async fn start<S, T, D>(
-    lane: &LaneId,
+    lanes: &mut Lanes,
     source: &mut S,
     transform: &Arc<T>,
     delivery: &mut D,
@@ -185,7 +202,32 @@ where
     T: Transform<In = S::Body>,
     D: Delivery<Body = T::Out>,
 {
-    let checkpoint = delivery.claim(lane).await?;
+    let new = lanes.to_claim();
+    if !new.is_empty() {
+        let claimed = delivery.claim(&new).await?;
+        for (lane, checkpoint) in new.into_iter().zip(claimed) {
+            lanes.set(lane, Stage::Claimed(checkpoint));
+        }
+    } else if let Some((lane, checkpoint)) = lanes.next_claimed() {
+        go_on(&lane, checkpoint, source, transform, delivery).await?;
+        lanes.set(lane, Stage::Started);
+    }
+    Ok(())
+}
+
+/// Brings a lane to where it goes on, and finishes what was pending.
+async fn go_on<S, T, D>(
+    lane: &LaneId,
+    checkpoint: Checkpoint,
+    source: &mut S,
+    transform: &Arc<T>,
+    delivery: &mut D,
+) -> Result<()>
+where
+    S: Source,
+    T: Transform<In = S::Body>,
+    D: Delivery<Body = T::Out>,
+{
     info!(stream = %lane, seq = %checkpoint.next.seq, pending = checkpoint.pending.is_some(), "stream goes on");
     source.seek(lane, checkpoint.epoch, &checkpoint.next).await?;
     let part = match &checkpoint.pending {
@@ -213,4 +255,122 @@ async fn on_a_thread<T: Transform>(
     tokio::task::spawn_blocking(move || work(&transform))
         .await
         .map_err(|panic| Error::new(ErrorKind::Bug, "the transform panicked").with_source(panic))?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use tailwater_core::gap::Gap;
+    use tailwater_core::position::{Epoch, Intent, Millis, Plan, Position, Seq, SeqRange};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// How long after its claim a lane may be recovered.
+    const LIFE: Duration = Duration::from_secs(90);
+
+    /// Assigns three lanes, then stops.
+    struct Three(bool, CancellationToken);
+
+    fn part(lane: &LaneId, range: SeqRange) -> Part<()> {
+        let next = Position { seq: range.last.plus(1), cursor: Bytes::new() };
+        let epoch = Epoch::new([0; 16]);
+        Part { lane: lane.clone(), epoch, range: Some(range), next, body: (), held: Vec::new() }
+    }
+
+    impl Source for Three {
+        type Body = ();
+
+        async fn read(&mut self, _: &BatchLimits) -> Result<Read<()>> {
+            if std::mem::replace(&mut self.0, true) {
+                self.1.cancel();
+                return Ok(Read::Batch(Batch { parts: Vec::new() }));
+            }
+            let lanes = (0..3).map(|partition| LaneId::partition_of("t", partition));
+            Ok(Read::Assigned(lanes.collect()))
+        }
+
+        async fn seek(&mut self, _: &LaneId, _: Epoch, _: &Position) -> Result<()> {
+            Ok(())
+        }
+
+        async fn read_exactly(&mut self, lane: &LaneId, range: SeqRange) -> Result<Part<()>> {
+            Ok(part(lane, range))
+        }
+    }
+
+    struct Same;
+
+    impl Transform for Same {
+        type In = ();
+        type Out = ();
+
+        fn apply(&self, part: Part<()>) -> Result<Part<()>> {
+            Ok(part)
+        }
+    }
+
+    /// Every lane has something pending, which must be outlived.
+    #[derive(Default)]
+    struct Pending {
+        claimed: BTreeMap<LaneId, Instant>,
+        recovered: usize,
+    }
+
+    impl Delivery for &mut Pending {
+        type Body = ();
+
+        async fn claim(&mut self, lanes: &[LaneId]) -> Result<Vec<Checkpoint>> {
+            let pending = Intent {
+                range: SeqRange { first: Seq::ZERO, last: Seq(1) },
+                plan: Plan {
+                    ts_min: Millis(0),
+                    ts_max: Millis(0),
+                    rows: BTreeMap::new(),
+                    digest: 0,
+                    mapping: None,
+                },
+                declared_at: Millis(0),
+                foreign: false,
+            };
+            let next = Position { seq: Seq::ZERO, cursor: Bytes::new() };
+            let epoch = Epoch::new([0; 16]);
+            let at = Checkpoint { epoch, next, pending: Some(pending), renumbered: false };
+            self.claimed.extend(lanes.iter().map(|lane| (lane.clone(), Instant::now())));
+            Ok(vec![at; lanes.len()])
+        }
+
+        async fn recover(&mut self, part: Part<()>) -> Result<()> {
+            tokio::time::sleep_until(self.claimed[&part.lane] + LIFE).await;
+            self.recovered += 1;
+            Ok(())
+        }
+
+        async fn deliver(&mut self, _: Batch<()>) -> Result<()> {
+            Ok(())
+        }
+
+        fn release(&mut self, _: &[LaneId]) {}
+
+        async fn record_gap(&mut self, _: &Gap) -> Result<()> {
+            Ok(())
+        }
+
+        async fn settle(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_must_be_outlived_passes_for_all_lanes_at_the_same_time() {
+        let (began, stop) = (Instant::now(), CancellationToken::new());
+        let mut pending = Pending::default();
+        let source = Three(false, stop.clone());
+        let limits = BatchLimits::default();
+        run(source, Arc::new(Same), &mut pending, limits, stop).await.unwrap();
+        assert_eq!(pending.recovered, 3);
+        assert!(began.elapsed() < LIFE * 2, "{:?}", began.elapsed());
+    }
 }

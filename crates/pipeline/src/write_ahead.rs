@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tailwater_core::gap::Gap;
 use tailwater_core::position::{Checkpoint, Epoch, Intent, LaneId, Millis, Position, Seq};
 use tailwater_core::{Action, Error, ErrorKind, Result};
@@ -41,8 +42,11 @@ use crate::vitals::Vitals;
 
 /// Keeps checkpoints.
 pub trait CheckpointStore: Send + Sync {
-    /// The checkpoint of a lane, as it was last saved.
-    fn load(&mut self, lane: &LaneId) -> impl Future<Output = Result<Option<Checkpoint>>> + Send;
+    /// The checkpoints of some lanes, as they were last saved, in their order.
+    fn load(
+        &mut self,
+        lanes: &[LaneId],
+    ) -> impl Future<Output = Result<Vec<Option<Checkpoint>>>> + Send;
 
     /// A lane that was never saved and may begin by itself: the life of its numbering, and the first
     /// event that can still be read. `None`: such a lane is a mistake.
@@ -68,6 +72,9 @@ pub trait CheckpointStore: Send + Sync {
 /// An insert starts at most this long after its declaration, and arrives at most half as long after
 /// its client gave up or died: the server's deduplication window must outlast both together.
 pub const DEFAULT_INSERT_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Lanes that are claimed together ask the target for so many of them at once.
+const QUESTIONS_AT_ONCE: usize = 4;
 
 /// What is known after a first write.
 enum Written {
@@ -244,8 +251,11 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
 
     /// Finds out how far an earlier life may have come: further than its checkpoint says, when that
     /// is older than the table, as after a restored state folder.
-    async fn guard(&mut self, lane: &LaneId, checkpoint: &Checkpoint) -> Result<()> {
+    async fn guard(&self, lane: &LaneId, checkpoint: &Checkpoint) -> Result<Guard> {
         let (target, epoch) = (&self.target, checkpoint.epoch);
+        if checkpoint.next.seq == Seq::ZERO && checkpoint.pending.is_none() {
+            retry::patiently(retry::FOR_EVER, move || target.check_new(lane, epoch)).await?;
+        }
         let expected = match &checkpoint.pending {
             Some(intent) => intent.range.last.plus(1),
             None => checkpoint.next.seq,
@@ -261,8 +271,19 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         // The Range behind is proven too: an earlier life may have declared it, and left a token
         // without rows, before this checkpoint was put in its place.
         let prove = foreign.map_or(expected, |greatest| greatest.plus(1));
-        self.guards.insert(lane.clone(), Guard { foreign, prove });
-        Ok(())
+        Ok(Guard { foreign, prove })
+    }
+
+    /// How long requests of an earlier life may still arrive.
+    fn left_behind(&self, intent: &Intent) -> Duration {
+        let (life, deadline) = (self.request_life(), self.insert_deadline);
+        if self.store.may_be_taken_from_the_living() {
+            // It sends as long as the deadline by its own clock lasts.
+            return deadline + life;
+        }
+        let age = u64::try_from(clock::now().0.saturating_sub(intent.declared_at.0));
+        let age = Duration::from_millis(age.unwrap_or(0));
+        life.min((deadline + life).saturating_sub(age))
     }
 
     /// The checkpoint of a lane that has none. Where it has rows, its checkpoint was lost: the first
@@ -292,32 +313,32 @@ where
 {
     type Body = T::Body;
 
-    async fn claim(&mut self, lane: &LaneId) -> Result<Checkpoint> {
-        self.release(std::slice::from_ref(lane));
-        let checkpoint = match self.store.load(lane).await? {
-            Some(checkpoint) => checkpoint,
-            None => self.begin(lane).await?,
-        };
-        if checkpoint.next.seq == Seq::ZERO && checkpoint.pending.is_none() {
-            let (target, epoch) = (&self.target, checkpoint.epoch);
-            retry::patiently(retry::FOR_EVER, move || target.check_new(lane, epoch)).await?;
-        }
-        self.guard(lane, &checkpoint).await?;
-        if let Some(intent) = &checkpoint.pending {
-            // What an earlier process sent, and how it was answered, nobody knows.
-            let (life, deadline) = (self.request_life(), self.insert_deadline);
-            let left = if self.store.may_be_taken_from_the_living() {
-                // It sends as long as the deadline by its own clock lasts.
-                deadline + life
-            } else {
-                let age = u64::try_from(clock::now().0.saturating_sub(intent.declared_at.0));
-                let age = Duration::from_millis(age.unwrap_or(0));
-                life.min((deadline + life).saturating_sub(age))
+    async fn claim(&mut self, lanes: &[LaneId]) -> Result<Vec<Checkpoint>> {
+        self.release(lanes);
+        let mut claimed = Vec::with_capacity(lanes.len());
+        for (lane, saved) in lanes.iter().zip(self.store.load(lanes).await?) {
+            let checkpoint = match saved {
+                Some(checkpoint) => checkpoint,
+                None => self.begin(lane).await?,
             };
-            self.expect_arrivals(lane, left);
+            claimed.push((lane, checkpoint));
         }
-        self.lanes.insert(lane.clone(), checkpoint.clone());
-        Ok(checkpoint)
+        let this = &*self;
+        let asked: Vec<_> =
+            (claimed.iter()).map(|(lane, checkpoint)| this.guard(lane, checkpoint)).collect();
+        let asked = stream::iter(asked).buffered(QUESTIONS_AT_ONCE);
+        let guards: Vec<Guard> = asked.try_collect().await?;
+        let mut checkpoints = Vec::with_capacity(claimed.len());
+        for ((lane, checkpoint), guard) in claimed.into_iter().zip(guards) {
+            if let Some(intent) = &checkpoint.pending {
+                // What an earlier process sent, and how it was answered, nobody knows.
+                self.expect_arrivals(lane, self.left_behind(intent));
+            }
+            self.guards.insert(lane.clone(), guard);
+            self.lanes.insert(lane.clone(), checkpoint.clone());
+            checkpoints.push(checkpoint);
+        }
+        Ok(checkpoints)
     }
 
     async fn recover(&mut self, part: Part<T::Body>) -> Result<()> {
@@ -400,10 +421,11 @@ pub async fn begin_missing(
     position: &Position,
 ) -> Result<()> {
     let mut begun = Vec::new();
-    for lane in lanes {
-        if store.load(&lane).await?.is_some() {
-            continue;
-        }
+    let lanes: Vec<LaneId> = lanes.into_iter().collect();
+    let saved = store.load(&lanes).await?;
+    for lane in
+        lanes.into_iter().zip(saved).filter_map(|(lane, saved)| saved.is_none().then_some(lane))
+    {
         let epoch = new_epoch()?;
         info!(stream = %lane, %epoch, "stream begins");
         begun.push((

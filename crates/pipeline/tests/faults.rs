@@ -435,8 +435,8 @@ impl Target for Server {
 struct Store(Shared, Option<Checkpoint>);
 
 impl CheckpointStore for Store {
-    async fn load(&mut self, _lane: &LaneId) -> Result<Option<Checkpoint>> {
-        Ok(self.1.clone())
+    async fn load(&mut self, lanes: &[LaneId]) -> Result<Vec<Option<Checkpoint>>> {
+        Ok(vec![self.1.clone(); lanes.len()])
     }
 
     async fn save(&mut self, changes: Vec<(LaneId, Checkpoint)>) -> Result<()> {

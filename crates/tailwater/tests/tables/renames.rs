@@ -134,9 +134,8 @@ impl World {
 
     async fn claim(&self, stage: &Stage) -> Life {
         let mut life = stage.life().await;
-        for lane in self.lanes.keys() {
-            life.claim(lane).await.unwrap();
-        }
+        let lanes: Vec<LaneId> = self.lanes.keys().cloned().collect();
+        life.claim(&lanes).await.unwrap();
         life
     }
 

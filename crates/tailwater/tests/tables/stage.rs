@@ -30,8 +30,8 @@ type Stored = Arc<Mutex<BTreeMap<LaneId, Checkpoint>>>;
 pub(crate) struct Store(BTreeMap<LaneId, Checkpoint>, Stored);
 
 impl CheckpointStore for Store {
-    async fn load(&mut self, lane: &LaneId) -> Result<Option<Checkpoint>> {
-        Ok(self.0.get(lane).cloned())
+    async fn load(&mut self, lanes: &[LaneId]) -> Result<Vec<Option<Checkpoint>>> {
+        Ok(lanes.iter().map(|lane| self.0.get(lane).cloned()).collect())
     }
 
     async fn save(&mut self, changes: Vec<(LaneId, Checkpoint)>) -> Result<()> {
@@ -154,7 +154,7 @@ impl Stage {
     /// Delivers some entries of a lane by a life that goes on at its checkpoint, and saves.
     pub(crate) async fn deliver(&self, lane: &LaneId, entries: Vec<Entry>) -> Result<()> {
         let mut life = self.life().await;
-        life.claim(lane).await?;
+        life.claim(std::slice::from_ref(lane)).await?;
         self.deliver_by(&mut life, lane, entries).await
     }
 
@@ -173,7 +173,7 @@ impl Stage {
     /// Dies in the middle of some entries, and finishes them.
     pub(crate) async fn recover(&self, lane: &LaneId, entries: Vec<Entry>) -> Result<()> {
         let mut life = self.life().await;
-        let pending = life.claim(lane).await?.pending.unwrap();
+        let pending = life.claim(std::slice::from_ref(lane)).await?.remove(0).pending.unwrap();
         let part = part(lane, self.next(lane), entries);
         life.recover(self.to_rows.encode_declared(part, &pending.plan)?).await
     }
