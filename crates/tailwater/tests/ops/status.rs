@@ -54,30 +54,6 @@ async fn what_is_left_is_counted_where_it_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_whose_end_never_comes_is_read_to_where_it_ended() {
-    let Some(stage) = Stage::set("busy").await else { return };
-    let checkpoints = stage.own("checkpoints");
-    stage.cluster.create_topic(&checkpoints, 1, &[("cleanup.policy", "compact")]).await.unwrap();
-    // Several, so that no look finds it at its end.
-    let mut writers = tokio::task::JoinSet::new();
-    for _ in 0..3 {
-        let (cluster, topic) = (stage.cluster.clone(), checkpoints.clone());
-        writers.spawn(async move {
-            let gone = Message { key: Some(b"gap/x".to_vec()), ..Message::default() };
-            loop {
-                cluster.produce(&topic, std::slice::from_ref(&gone)).await.unwrap();
-            }
-        });
-    }
-    while stage.cluster.ends(&checkpoints).await.unwrap()[0].end < 10 {
-        tokio::time::sleep(crate::LOOK).await;
-    }
-    let answer = tokio::time::timeout(crate::DEADLINE, stage.run(&["status"])).await;
-    writers.shutdown().await;
-    answer.unwrap().done();
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_state_folder_is_looked_at_while_it_is_in_use() {
     let Some(stage) = Stage::set("looked").await else { return };
     let mut direct = stage.start_direct();
