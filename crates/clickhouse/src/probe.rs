@@ -81,11 +81,11 @@ pub async fn current_table(
 }
 
 /// Makes a table, writes a block to it twice under one token, and drops it. Whoever may do that may do
-/// what a run does.
+/// what a run does, which drops none: why the table is still there is told apart.
 ///
 /// # Errors
 /// `Unsuitable` where the block stays twice, or the table is somebody else's; those of the steps.
-pub async fn try_write(connection: &Connection) -> Result<()> {
+pub async fn try_write(connection: &Connection) -> Result<Option<Error>> {
     let table = TableName::new(SCRATCH);
     let own = format!("{COMMENT}check");
     if comment(connection, &table).await?.is_some_and(|found| found != own) {
@@ -105,7 +105,7 @@ pub async fn try_write(connection: &Connection) -> Result<()> {
     let what = format!("cannot drop the table `{table}`, which was made to be tried");
     let dropped = connection.execute(&drop, &what).await;
     match written? {
-        1 => dropped,
+        1 => Ok(dropped.err()),
         0 => Err(Error::new(
             ErrorKind::Unsuitable,
             "a row that was written is not there when it is asked for",

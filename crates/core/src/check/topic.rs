@@ -43,7 +43,6 @@ pub struct Wanted {
 /// Who comes back after less than a day finds everything.
 const LEAST_RETENTION: i64 = 24 * 3_600_000;
 
-const ALTER: &str = "`kafka-configs.sh --alter --topic`";
 const GRANT: &str = "`tailwater grants kafka-acl` prints the lines that are missing";
 
 impl Facts {
@@ -124,7 +123,7 @@ fn checkpoints(facts: &Facts, compacted: bool, findings: &mut Findings) {
     if !facts.settings.is_empty() && !compacted {
         findings.fail(
             "not compacted: checkpoints would vanish from it",
-            format!("{ALTER} with cleanup.policy=compact"),
+            "set `cleanup.policy=compact`",
         );
     }
 }
@@ -146,14 +145,14 @@ fn changes(facts: &Facts, compacted: bool, wanted: &Wanted, findings: &mut Findi
     if compacted {
         findings.fail(
             "compacted: changes vanish from it before they are read",
-            format!("{ALTER} with cleanup.policy=delete"),
+            "set `cleanup.policy=delete`",
         );
     }
     if let Some(kept) = facts.number("retention.ms").filter(|kept| *kept >= 0) {
         if kept < wanted.retention.0 {
             findings.warn(
                 format!("kept {}, the config says {}", length(kept), length(wanted.retention.0)),
-                format!("{ALTER} with retention.ms={}", wanted.retention.0),
+                format!("set `retention.ms={}`", wanted.retention.0),
             );
         } else if kept < LEAST_RETENTION {
             findings.warn(
@@ -165,7 +164,7 @@ fn changes(facts: &Facts, compacted: bool, wanted: &Wanted, findings: &mut Findi
     if let Some(bytes) = facts.number("retention.bytes").filter(|bytes| *bytes >= 0) {
         findings.warn(
             format!("no more than {bytes} bytes of a partition are kept, read or not"),
-            format!("{ALTER} with retention.bytes=-1"),
+            "set `retention.bytes=-1`",
         );
     }
     if let Some(bytes) = facts.number("max.message.bytes")
@@ -173,7 +172,7 @@ fn changes(facts: &Facts, compacted: bool, wanted: &Wanted, findings: &mut Findi
     {
         findings.warn(
             format!("larger messages than {bytes} bytes go in pieces, which only Tailwater joins"),
-            format!("{ALTER} with max.message.bytes={}", wanted.max_message_bytes),
+            format!("set `max.message.bytes={}`", wanted.max_message_bytes),
         );
     }
 }
@@ -196,22 +195,22 @@ fn copies_in_step(facts: &Facts, findings: &mut Findings) {
     match in_step {
         Some(least) if least > replicas => findings.fail(
             format!("min.insync.replicas is {least}: nothing can be written"),
-            format!("{ALTER} with min.insync.replicas={}", (replicas - 1).max(1)),
+            format!("set `min.insync.replicas={}`", (replicas - 1).max(1)),
         ),
         Some(1) if replicas > 1 => findings.warn(
             "min.insync.replicas is 1: what one broker alone has counts as safe",
-            format!("{ALTER} with min.insync.replicas=2"),
+            "set `min.insync.replicas=2`",
         ),
         Some(least) if least == replicas && replicas > 2 => findings.warn(
             format!("min.insync.replicas is {least}: with a broker away nothing can be written"),
-            format!("{ALTER} with min.insync.replicas={}", replicas - 1),
+            format!("set `min.insync.replicas={}`", replicas - 1),
         ),
         _ => {}
     }
     if facts.text("unclean.leader.election.enable") == "true" {
         findings.warn(
             "unclean.leader.election.enable: a broker that lags may lead, and what it lacks is lost",
-            format!("{ALTER} with unclean.leader.election.enable=false"),
+            "set `unclean.leader.election.enable=false`",
         );
     }
 }

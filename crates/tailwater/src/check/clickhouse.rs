@@ -61,9 +61,13 @@ pub(super) async fn probe(config: &Config, read_only: bool) -> Found {
     }
     if !read_only {
         found.probes.push(match look::try_write(&connection).await {
-            Ok(()) => {
-                let said = format!("twice to `{}` under one token is there once", look::SCRATCH);
-                Probe::ok(END, "writing", said)
+            Ok(left) => {
+                let mut findings = Findings::default();
+                findings.say(format!("twice to `{}` under one token is there once", look::SCRATCH));
+                if let Some(error) = left {
+                    findings.error(Verdict::Warn, &error);
+                }
+                findings.probe(END, "writing")
             }
             Err(error) => failed(END, "writing", &error),
         });
