@@ -98,7 +98,10 @@ state: {state}
 {more}"
         );
         let file = self.path("tailwater.yaml");
-        std::fs::write(&file, text).unwrap();
+        // A process that was just started may be reading it.
+        let aside = self.path("tailwater.yaml.new");
+        std::fs::write(&aside, text).unwrap();
+        std::fs::rename(&aside, &file).unwrap();
         file
     }
 
