@@ -7,6 +7,7 @@ pub mod classify;
 pub mod connection;
 mod endings;
 pub mod gaps;
+pub mod letters;
 mod look;
 mod of_records;
 pub mod probe;

@@ -4,32 +4,17 @@
 use bytes::Bytes;
 use serde::Deserialize;
 use tailwater_core::check::flow::{Latency, Rows};
-use tailwater_core::rows::{Append, Layout, Namespace};
 use tailwater_core::sql::{identifier, literal};
 use tailwater_core::table::TableName;
 use tailwater_core::{Error, ErrorKind, Result};
 use tailwater_pipeline::clock;
 
 use crate::Connection;
-use crate::schema::{self, COMMENT, Views, Wanted};
+use crate::schema::{self, COMMENT};
 use crate::tables::PINNED;
 
 /// A table that is made to be tried, and dropped.
 pub const SCRATCH: &str = "tailwater_check";
-
-/// A table as a run would find it.
-#[derive(Debug)]
-pub enum Found {
-    /// It is not there: a run makes it.
-    Missing,
-    /// It fits.
-    Fits {
-        /// Blocks whose tokens it remembers; `None`: it needs none.
-        window: Option<u64>,
-        /// The views on it.
-        views: Views,
-    },
-}
 
 /// The server's version, where it is one that we can write to.
 ///
@@ -38,46 +23,6 @@ pub enum Found {
 pub async fn version(connection: &Connection) -> Result<String> {
     connection.ping().await?;
     schema::check_version(connection).await
-}
-
-/// The tables of a layout that rows are appended to, each with what is found or what is wrong.
-///
-/// # Errors
-/// Those of asking which tables are there; `Unsuitable` for one that is to hold two kinds of rows.
-pub async fn append_tables(
-    connection: &Connection,
-    layout: &Layout,
-    wanted: &Wanted,
-) -> Result<Vec<(TableName, Result<Found>)>> {
-    schema::check_names(layout)?;
-    let mut all = Vec::new();
-    for of in Append::ALL {
-        let Some(name) = layout.name(of) else { continue };
-        let found = match comment(connection, name).await? {
-            None => Ok(Found::Missing),
-            Some(_) => schema::check_append(connection, (of, name), wanted)
-                .await
-                .map(|found| Found::Fits { window: Some(found.window), views: found.views }),
-        };
-        all.push((name.clone(), found));
-    }
-    Ok(all)
-}
-
-/// The current-state table of a collection.
-///
-/// # Errors
-/// What is wrong with it; those of asking.
-pub async fn current_table(
-    connection: &Connection,
-    current: &TableName,
-    namespace: &Namespace,
-) -> Result<Found> {
-    if comment(connection, current).await?.is_none() {
-        return Ok(Found::Missing);
-    }
-    schema::check_current(connection, current, namespace).await?;
-    Ok(Found::Fits { window: None, views: Views::default() })
 }
 
 /// Makes a table, writes a block to it twice under one token, and drops it. Whoever may do that may do

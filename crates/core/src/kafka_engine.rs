@@ -17,10 +17,11 @@ mod normalized;
 mod raw;
 mod settings;
 
-use secrecy::SecretString;
 use twox_hash::XxHash64;
 
-use crate::config::{Compat, Config, Output, Publish};
+use crate::config::{
+    Compat, Config, Kafka, Output, PasswordMechanism, Publish, Sasl, SecurityProtocol, Target,
+};
 use crate::message::Format;
 use crate::plan::Statement;
 use crate::scope::Scope;
@@ -91,6 +92,7 @@ impl KafkaEngine {
         let kafka = config.require_kafka()?;
         let clickhouse = config.require_clickhouse()?;
         let records = &clickhouse.tables.records;
+        expect_client(kafka, &clickhouse.target)?;
         let mut notes = Vec::new();
         let input = input(config, &mut notes)?;
         let topics = match &input {
@@ -133,13 +135,29 @@ impl KafkaEngine {
         let objects = statements.map(|(name, kind, create)| {
             let hash = XxHash64::oneshot(0, create.shown().as_bytes());
             let comment = format!("{}{hash:016x}", comment_of(&config.pipeline));
-            let suffix = format!("\nCOMMENT {}", literal(&comment));
-            let sql = SecretString::from(format!("{}{suffix}", create.sql()));
-            let create = Statement::with_secret(sql, format!("{}{suffix}", create.shown()));
+            let create = create.followed_by(&format!("\nCOMMENT {}", literal(&comment)));
             Object { name, kind, comment, create }
         });
         Ok(Self { objects: objects.into(), topics, group, notes })
     }
+}
+
+/// The Kafka client of the embedded engine is built without OpenSSL. It says so to nobody but
+/// `system.kafka_consumers`, and reads nothing (seen with 26.7: "No provider for SASL mechanism
+/// SCRAM-SHA-512 … Current build options: PLAIN").
+fn expect_client(kafka: &Kafka, target: &Target) -> Result<()> {
+    let is_tls =
+        matches!(kafka.security_protocol, SecurityProtocol::Ssl | SecurityProtocol::SaslSsl);
+    let is_plain =
+        |sasl: &Sasl| matches!(sasl, Sasl::Password { mechanism: PasswordMechanism::Plain, .. });
+    let is_fit = !is_tls && kafka.sasl.as_ref().is_none_or(is_plain);
+    if is_fit || matches!(target, Target::Server(_)) {
+        return Ok(());
+    }
+    let what =
+        "the Kafka client of the embedded engine has no TLS, and no way to sign in but PLAIN";
+    Err(Error::new(ErrorKind::Config, what)
+        .with_hint("let a ClickHouse server read the topics, or the sink"))
 }
 
 /// What there is to read, as far as the engine can.

@@ -6,24 +6,38 @@
 use std::fmt::{self, Write as _};
 
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Serialize, Serializer};
 
-/// A statement, and how it is shown: without its secrets.
+use crate::sql::literal;
+
+/// What stands in the place of a secret.
+pub const HIDDEN: &str = "[HIDDEN]";
+
+/// A statement, and how it is shown: without its secret.
 #[derive(Clone)]
 pub struct Statement {
     sql: SecretString,
     shown: String,
+    secret: Option<SecretString>,
 }
 
 impl Statement {
     /// One without a secret.
     pub fn plain(sql: impl Into<String>) -> Self {
         let shown = sql.into();
-        Self { sql: shown.clone().into(), shown }
+        Self { sql: shown.clone().into(), shown, secret: None }
     }
 
-    /// One that is shown as `shown`.
-    pub fn with_secret(sql: SecretString, shown: impl Into<String>) -> Self {
-        Self { sql, shown: shown.into() }
+    /// One that holds a secret, and is shown as `shown`.
+    pub fn with_secret(sql: SecretString, shown: impl Into<String>, secret: SecretString) -> Self {
+        Self { sql, shown: shown.into(), secret: Some(secret) }
+    }
+
+    /// The same with more behind it.
+    #[must_use]
+    pub fn followed_by(self, more: &str) -> Self {
+        let sql = format!("{}{more}", self.sql()).into();
+        Self { sql, shown: self.shown + more, secret: self.secret }
     }
 
     /// What is sent. It may hold a secret.
@@ -36,9 +50,18 @@ impl Statement {
         &self.shown
     }
 
-    /// Whether it holds a secret.
-    pub fn has_secret(&self) -> bool {
-        self.sql() != self.shown
+    /// A text about it without its secret: servers quote what they refuse.
+    pub fn redacted(&self, text: &str) -> String {
+        let Some(secret) = &self.secret else { return text.to_owned() };
+        let quoted = literal(secret.expose_secret());
+        let inner = &quoted[1..quoted.len() - 1];
+        text.replace(inner, HIDDEN).replace(secret.expose_secret(), HIDDEN)
+    }
+}
+
+impl Serialize for Statement {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.shown)
     }
 }
 
@@ -49,44 +72,97 @@ impl fmt::Debug for Statement {
 }
 
 /// What is to be done about one thing that a pipeline has or needs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Step {
     /// What it is, as people call it: ``table `record_raw` ``.
     pub thing: String,
     /// What is to be done.
+    #[serde(flatten)]
     pub state: State,
 }
 
 /// What is to be done about a thing.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
 pub enum State {
-    /// Nothing: it is there and fits. What else there is to say of it, or nothing.
-    There(String),
+    /// Nothing: it is there and fits.
+    There {
+        /// What else there is to say of it, or nothing.
+        what: String,
+    },
+    /// Nothing, though it is not as the config has it.
+    Stays {
+        /// Why, or what mends it.
+        why: String,
+    },
+    /// It does not fit, and nothing that may be done mends it.
+    Wrong {
+        /// Why not.
+        why: String,
+        /// What to do.
+        mend: String,
+    },
     /// It is missing.
-    Make(Action),
+    Make {
+        /// What makes it.
+        by: Action,
+    },
     /// It is there, and does not fit.
-    Change(String, Action),
+    Change {
+        /// Why not.
+        why: String,
+        /// What changes it.
+        by: Action,
+    },
     /// It goes, and what is in it.
-    Drop(Action),
-    /// Nothing, though it is not as it should be: why, and what mends it.
-    Stays(String),
-    /// It does not fit, and nothing that may be done mends it: why, and what to do.
-    Wrong(String, String),
+    Drop {
+        /// What is lost for good.
+        loses: String,
+        /// What drops it.
+        by: Action,
+    },
 }
 
 /// What does it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Action {
     /// Statements for ClickHouse, in their order.
     Statements(Vec<Statement>),
-    /// A call to Kafka, in words.
-    Topic(String),
+    /// A new topic for records.
+    Topic(NewTopic),
+    /// No topic of this name any more.
+    DeleteTopic(String),
+    /// No consumer group of this name any more.
+    DeleteGroup(String),
+}
+
+/// A topic that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// Whether it holds checkpoints, and not records.
+    pub checkpoints: bool,
+    /// What it will be like, for people.
+    pub like: String,
 }
 
 impl Action {
     /// One statement without a secret.
     pub fn sql(sql: impl Into<String>) -> Self {
         Self::Statements(vec![Statement::plain(sql)])
+    }
+
+    /// As people read it.
+    fn shown(&self) -> String {
+        match self {
+            Self::Statements(statements) => {
+                statements.iter().map(|it| format!("{};\n", it.shown())).collect()
+            }
+            Self::Topic(topic) => topic.like.clone(),
+            Self::DeleteTopic(_) | Self::DeleteGroup(_) => String::new(),
+        }
     }
 }
 
@@ -96,17 +172,46 @@ impl Step {
         Self { thing: thing.into(), state }
     }
 
+    /// A thing that is there and fits.
+    pub fn there(thing: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::new(thing, State::There { what: what.into() })
+    }
+
+    /// A thing that stays as it is.
+    pub fn stays(thing: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::new(thing, State::Stays { why: why.into() })
+    }
+
+    /// A thing that nothing mends.
+    pub fn wrong(
+        thing: impl Into<String>,
+        why: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
+        Self::new(thing, State::Wrong { why: why.into(), mend: mend.into() })
+    }
+
+    /// A thing that is missing.
+    pub fn make(thing: impl Into<String>, by: Action) -> Self {
+        Self::new(thing, State::Make { by })
+    }
+
+    /// A thing that goes.
+    pub fn drop(thing: impl Into<String>, loses: impl Into<String>, by: Action) -> Self {
+        Self::new(thing, State::Drop { loses: loses.into(), by })
+    }
+
     /// What it does, where it does anything.
     pub const fn action(&self) -> Option<&Action> {
         match &self.state {
-            State::Make(action) | State::Change(_, action) | State::Drop(action) => Some(action),
-            State::There(_) | State::Stays(_) | State::Wrong(..) => None,
+            State::Make { by } | State::Change { by, .. } | State::Drop { by, .. } => Some(by),
+            State::There { .. } | State::Stays { .. } | State::Wrong { .. } => None,
         }
     }
 }
 
 /// The steps, in the order in which they are taken.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Plan {
     /// All of them.
     pub steps: Vec<Step>,
@@ -122,7 +227,7 @@ impl Plan {
 
     /// Those that nothing mends.
     pub fn wrong(&self) -> impl Iterator<Item = &Step> {
-        self.steps.iter().filter(|step| matches!(step.state, State::Wrong(..)))
+        self.steps.iter().filter(|step| matches!(step.state, State::Wrong { .. }))
     }
 }
 
@@ -131,29 +236,22 @@ impl fmt::Display for Plan {
         for step in &self.steps {
             let (mark, thing) = (mark(&step.state), &step.thing);
             match &step.state {
-                State::There(more) if more.is_empty() => writeln!(f, "{mark} {thing}")?,
-                State::There(why) | State::Stays(why) | State::Change(why, _) => {
-                    writeln!(f, "{mark} {thing}: {why}")?;
-                }
-                State::Wrong(why, mend) => writeln!(f, "{mark} {thing}: {why}\n    {mend}")?,
-                State::Make(_) | State::Drop(_) => writeln!(f, "{mark} {thing}")?,
+                State::There { what } if !what.is_empty() => writeln!(f, "{mark} {thing}: {what}")?,
+                State::Stays { why: more }
+                | State::Change { why: more, .. }
+                | State::Drop { loses: more, .. } => writeln!(f, "{mark} {thing}: {more}")?,
+                State::Wrong { why, mend } => writeln!(f, "{mark} {thing}: {why}\n    {mend}")?,
+                State::There { .. } | State::Make { .. } => writeln!(f, "{mark} {thing}")?,
             }
-            match step.action() {
-                Some(Action::Statements(statements)) => {
-                    for statement in statements {
-                        writeln!(f, "{};", indented(statement.shown()))?;
-                    }
-                }
-                Some(Action::Topic(what)) => writeln!(f, "{}", indented(what))?,
-                None => {}
-            }
+            let shown = step.action().map(Action::shown).unwrap_or_default();
+            shown.lines().try_for_each(|line| writeln!(f, "    {line}"))?;
         }
         let count = |is: fn(&State) -> bool| self.steps.iter().filter(|it| is(&it.state)).count();
         let counts = [
-            (count(|state| matches!(state, State::Make(_))), "to make"),
-            (count(|state| matches!(state, State::Change(..))), "to change"),
-            (count(|state| matches!(state, State::Drop(_))), "to drop"),
-            (count(|state| matches!(state, State::Wrong(..))), "wrong"),
+            (count(|state| matches!(state, State::Make { .. })), "to make"),
+            (count(|state| matches!(state, State::Change { .. })), "to change"),
+            (count(|state| matches!(state, State::Drop { .. })), "to drop"),
+            (count(|state| matches!(state, State::Wrong { .. })), "wrong"),
         ];
         let mut told = String::new();
         for (number, what) in counts.into_iter().filter(|(number, _)| *number > 0) {
@@ -170,17 +268,13 @@ impl fmt::Display for Plan {
 
 const fn mark(state: &State) -> &'static str {
     match state {
-        State::There(_) => "  ok    ",
-        State::Make(_) => "+ make  ",
-        State::Change(..) => "~ change",
-        State::Drop(_) => "- drop  ",
-        State::Stays(_) => "  stays ",
-        State::Wrong(..) => "! wrong ",
+        State::There { .. } => "ok    ",
+        State::Stays { .. } => "stays ",
+        State::Wrong { .. } => "wrong ",
+        State::Make { .. } => "make  ",
+        State::Change { .. } => "change",
+        State::Drop { .. } => "drop  ",
     }
-}
-
-fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -189,14 +283,60 @@ mod tests {
 
     #[test]
     fn a_secret_is_sent_and_never_shown() {
-        let statement =
-            Statement::with_secret("SET x = 'hunter2'".to_owned().into(), "SET x = '…'");
-        let action = Action::Statements(vec![statement.clone()]);
-        let plan = Plan { steps: vec![Step::new("x", State::Make(action))], notes: Vec::new() };
-        assert_eq!(statement.sql(), "SET x = 'hunter2'");
-        assert!(statement.has_secret() && !Statement::plain("x").has_secret());
-        for shown in [format!("{plan:?}"), format!("{plan:#?}"), plan.to_string()] {
-            assert!(shown.contains('…') && !shown.contains("hunter2"), "{shown}");
+        let secret = SecretString::from("hun'ter2");
+        let sql = SecretString::from(r"SET x = 'hun\'ter2'");
+        let statement = Statement::with_secret(sql, "SET x = '…'", secret).followed_by(" y");
+        let plan = Plan {
+            steps: vec![Step::make("x", Action::Statements(vec![statement.clone()]))],
+            notes: Vec::new(),
+        };
+        assert_eq!(statement.sql(), r"SET x = 'hun\'ter2' y");
+        let json = serde_json::to_string(&plan).unwrap();
+        for shown in [format!("{plan:?}"), format!("{plan:#?}"), plan.to_string(), json] {
+            assert!(shown.contains("SET x = '…' y") && !shown.contains("ter2"), "{shown}");
         }
+        let said = r"refused near 'hun\'ter2' (hun'ter2)";
+        assert_eq!(statement.redacted(said), "refused near '[HIDDEN]' ([HIDDEN])");
+        assert_eq!(Statement::plain("x").redacted(said), said);
+    }
+
+    #[test]
+    fn a_plan_reads_as_it_is_done() {
+        let topic =
+            NewTopic { name: "t".to_owned(), checkpoints: false, like: "3 partitions".to_owned() };
+        let change =
+            State::Change { why: "it lacks `a`".to_owned(), by: Action::sql("ALTER x\n  ADD a") };
+        let steps = vec![
+            Step::there("table `a`", ""),
+            Step::there("table `b`", "its rows go after 3 days"),
+            Step::stays("topic `c`", "1 partition, not 3"),
+            Step::wrong("view `d`", "it is of others", "drop it"),
+            Step::make("topic `t`", Action::Topic(topic)),
+            Step::new("table `x`", change),
+            Step::drop("table `y`", "its 3 rows are lost", Action::sql("DROP y")),
+            Step::drop("topic `z`", "all is lost", Action::DeleteTopic("z".to_owned())),
+        ];
+        let plan = Plan { steps, notes: vec!["mind this".to_owned()] };
+        let expected = "\
+ok     table `a`
+ok     table `b`: its rows go after 3 days
+stays  topic `c`: 1 partition, not 3
+wrong  view `d`: it is of others
+    drop it
+make   topic `t`
+    3 partitions
+change table `x`: it lacks `a`
+    ALTER x
+      ADD a;
+drop   table `y`: its 3 rows are lost
+    DROP y;
+drop   topic `z`: all is lost
+
+1 to make, 1 to change, 2 to drop, 1 wrong
+note: mind this
+";
+        assert_eq!(plan.to_string(), expected);
+        assert_eq!((plan.work().count(), plan.wrong().count()), (4, 1));
+        assert_eq!(Plan::default().to_string(), "\nnothing to do\n");
     }
 }

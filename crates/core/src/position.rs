@@ -120,7 +120,7 @@ pub struct Position {
 
 /// The life of a lane's numbering: made at random with the lane's state (direct mode), or the
 /// topic's id (Kafka). Rows of another epoch are never taken for rows of this one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Epoch([u8; 16]);
 
 impl Epoch {

@@ -6,10 +6,12 @@
 //! | `read_back` | which rows are there |
 //! | `ends` | dropped and renamed collections |
 //! | `gaps` | gap records |
+//! | `letters` | dead letters, read |
 
 mod create;
 mod ends;
 mod gaps;
+mod letters;
 mod read_back;
 
 use std::fmt;
@@ -22,6 +24,7 @@ pub use self::create::{
 };
 pub use self::ends::{copy_all, end_all, first_end_behind, note_copy, note_end, was_copied};
 pub use self::gaps::{GAPS, create_gaps, last_gaps, record_gap};
+pub use self::letters::{DEAD_LETTERS, keys_with_rows, letters};
 pub use self::read_back::{RowsOf, another_epoch, count_from, greatest_offset, read_back};
 
 /// The name of a table, without its database.

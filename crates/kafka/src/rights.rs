@@ -23,6 +23,8 @@ pub struct Rights(u32);
 pub struct Members {
     /// How many there are; none in a group that is not there.
     pub count: usize,
+    /// Whether there is such a group.
+    pub is_there: bool,
     /// What we may do with the group, where the broker tells.
     pub rights: Option<Rights>,
 }
@@ -145,8 +147,13 @@ unsafe fn read(event: *mut rd::rd_kafka_event_t) -> Result<Members, KafkaError> 
         let mut count = 0;
         let list =
             rd::rd_kafka_ConsumerGroupDescription_authorized_operations(group, &raw mut count);
+        // Brokers say of a group that is not there that it is dead, or that they do not find it.
+        let state = rd::rd_kafka_ConsumerGroupDescription_state(group);
+        let is_dead =
+            state == rd::rd_kafka_consumer_group_state_t::RD_KAFKA_CONSUMER_GROUP_STATE_DEAD;
         Ok(Members {
             count: rd::rd_kafka_ConsumerGroupDescription_member_count(group),
+            is_there: code != NONE && !is_dead,
             rights: Rights::read(list, count),
         })
     }

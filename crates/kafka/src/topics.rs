@@ -3,6 +3,8 @@
 //! Nothing is ever altered. The number of partitions that a document's partition is chosen among is
 //! pinned with the checkpoint: another number would send a document elsewhere.
 
+mod plan;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -294,6 +296,7 @@ impl Topics {
             max_message_bytes: text("max.message.bytes")
                 .and_then(|bytes| bytes.parse().ok())
                 .unwrap_or(self.new.max_message_bytes as usize),
+            retention_ms: text("retention.ms").and_then(|millis| millis.parse().ok()),
         })
     }
 }
@@ -320,4 +323,6 @@ pub(crate) async fn settings(
 struct Facts {
     compacted: bool,
     max_message_bytes: usize,
+    /// How long records are kept; below zero: for ever.
+    retention_ms: Option<i64>,
 }

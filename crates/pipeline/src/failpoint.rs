@@ -32,6 +32,8 @@ pub const SENT: &str = "sent";
 pub const COMMITTING: &str = "committing";
 /// A transaction is committed; nobody has been told.
 pub const COMMITTED: &str = "committed";
+/// What is to be replayed is planned; nobody has been fenced.
+pub const PLANNED: &str = "planned";
 
 /// Those that a life without a pending Range passes.
 pub const OF_WORK: [&str; 5] =
@@ -61,6 +63,10 @@ pub fn reach(name: &str) {
     tracing::warn!(name, "failpoint");
     let signal = if order.stop { Signal::STOP } else { Signal::KILL };
     kill_process(getpid(), signal).expect("a process may signal itself");
+    if order.stop {
+        // A stop reaches the process by any of its threads, so this one would go on for a moment.
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
 }
 
 /// Does nothing: a release build has no failpoints.

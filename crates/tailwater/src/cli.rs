@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{check, checkpoint, engine, grants, query, run, status};
+use crate::commands::{check, checkpoint, dlq, engine, grants, query, run, schema, status};
 
 /// Keeps ClickHouse in step with MongoDB, losing nothing and duplicating nothing.
 #[derive(Debug, Parser)]
@@ -82,6 +82,12 @@ pub(crate) enum Command {
     Check(check::Check),
     /// Tell how far each part is, and where what it still has to do waits
     Status(status::Status),
+    /// Show, make or drop the tables and topics of a config
+    #[command(subcommand)]
+    Schema(schema::Schema),
+    /// List, show or replay the records that could not be processed
+    #[command(subcommand)]
+    Dlq(dlq::Dlq),
     /// List, show or set back how far streams and groups are
     #[command(subcommand)]
     Checkpoint(checkpoint::Checkpoint),

@@ -35,6 +35,22 @@ pub(crate) async fn embedded(
     if Connection::new(running.clone())?.ping().await.is_ok() {
         return Ok((running, None));
     }
+    start(state).await
+}
+
+/// The server to make tables in: as [`reach`], and an embedded engine that never ran is made.
+pub(crate) async fn reach_or_make(
+    target: &Target,
+    state: &Path,
+) -> anyhow::Result<(Endpoint, Option<EngineProcess>)> {
+    match target {
+        Target::Embedded { .. } if last_address(state).is_none() => start(state).await,
+        target => reach(target, state).await,
+    }
+}
+
+/// An engine for as long as what is given beside it lives.
+async fn start(state: &Path) -> anyhow::Result<(Endpoint, Option<EngineProcess>)> {
     let program = std::env::current_exe().context("cannot find the program's own file")?;
     let listen = ([127, 0, 0, 1], 0).into();
     let options = EngineOptions { program, state: state.to_owned(), listen, password: None };

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use crate::servers::Weather;
-use crate::weighing::{ALLOWANCE, MIB, Weighing, Written};
+use crate::weighing::{ALLOWANCE, MIB, Way, Weighing, Written};
 
 /// What happens.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
+    /// How changes get to ClickHouse.
+    pub way: Way,
     /// The budget of `run`.
     pub memory_bytes: u64,
     /// How many documents are changed, in turn.
@@ -29,8 +31,9 @@ pub struct Plan {
 
 impl Plan {
     /// Some seconds: the least budget, and changes of four times as much.
-    pub const fn short() -> Self {
+    pub const fn short(way: Way) -> Self {
         Self {
+            way,
             memory_bytes: 64 * MIB,
             documents: 12,
             document_bytes: 4_000_000,
@@ -41,8 +44,9 @@ impl Plan {
     }
 
     /// As long as that, with a budget of 128 MiB and 4 MB of changes a second.
-    pub const fn long(time: Duration) -> Self {
+    pub const fn long(way: Way, time: Duration) -> Self {
         Self {
+            way,
             memory_bytes: 128 * MIB,
             documents: 200,
             document_bytes: 200_000,
@@ -95,7 +99,7 @@ pub async fn run(
     plan: &Plan,
     mut tell: impl FnMut(&str),
 ) -> anyhow::Result<Option<Report>> {
-    let Some(mut weighing) = Weighing::start(binary, plan.memory_bytes).await? else {
+    let Some(mut weighing) = Weighing::start(binary, plan.memory_bytes, plan.way).await? else {
         return Ok(None);
     };
     match play(&mut weighing, plan, &mut tell).await {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Subcommand;
+use tailwater_testkit::weighing::Way;
 use tailwater_testkit::{fault_loop, kafka_loop, kill_loop, outage};
 
 use crate::{print, tailwater};
@@ -28,6 +29,9 @@ pub(crate) struct Outage {
     /// How long ClickHouse is away
     #[arg(long, value_name = "N", default_value_t = 10)]
     minutes: u64,
+    /// With a Kafka in the middle
+    #[arg(long)]
+    kafka: bool,
 }
 
 /// The fault loop.
@@ -76,8 +80,9 @@ impl Soak {
                 let report = fault_loop::run(&tailwater()?, plan, tell).await?;
                 report.map(|report| report.to_string())
             }
-            Self::Outage(Outage { minutes }) => {
-                let plan = outage::Plan::long(Duration::from_secs(60 * minutes));
+            Self::Outage(Outage { minutes, kafka }) => {
+                let way = if kafka { Way::Kafka } else { Way::Direct };
+                let plan = outage::Plan::long(way, Duration::from_secs(60 * minutes));
                 let report = outage::run(&tailwater()?, &plan, tell).await?;
                 report.map(|report| report.to_string())
             }

@@ -14,7 +14,7 @@ use mongodb::{Client, Collection};
 use serde::Deserialize;
 
 use crate::clickhouse::ClickHouse;
-use crate::servers::{Engine, Mongod, Proxy, Resident, Tailwater};
+use crate::servers::{Engine, Kafka, Mongod, Proxy, Resident, Tailwater};
 
 /// How long nothing may move while everything is healthy.
 const STANDSTILL: Duration = Duration::from_secs(60);
@@ -27,6 +27,15 @@ pub const MIB: u64 = 1 << 20;
 /// What a `run` may take besides its budget: the program itself, the driver's copies of a reply, a
 /// part while it is encoded, and what the allocator keeps. `docs/benchmarks.md` has the figures.
 pub const ALLOWANCE: u64 = 384 * MIB;
+
+/// How changes get from MongoDB to ClickHouse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Straight.
+    Direct,
+    /// Through a broker, with source and sink in one process.
+    Kafka,
+}
 
 /// A `run` between a MongoDB and a ClickHouse of its own, with a proxy before ClickHouse.
 #[derive(Debug)]
@@ -45,6 +54,7 @@ pub struct Weighing {
     clickhouse: ClickHouse,
     _engine: Engine,
     _mongod: Mongod,
+    _kafka: Option<Kafka>,
     home: tempfile::TempDir,
 }
 
@@ -87,19 +97,32 @@ impl Weighing {
     /// # Errors
     ///
     /// When something does not start.
-    pub async fn start(binary: &Path, memory_bytes: u64) -> anyhow::Result<Option<Self>> {
+    pub async fn start(binary: &Path, memory_bytes: u64, way: Way) -> anyhow::Result<Option<Self>> {
         let home = tempfile::Builder::new().prefix("tailwater-weighing-").tempdir()?;
         let Some(engine) = Engine::start(binary, &home.path().join("engine")).await? else {
             return Ok(None);
         };
         let Some(mongod) = Mongod::start().await? else { return Ok(None) };
+        let kafka = match way {
+            Way::Direct => None,
+            Way::Kafka => match Kafka::start().await? {
+                Some(kafka) => Some(kafka),
+                None => return Ok(None),
+            },
+        };
         let proxy = Proxy::start(engine.address()).await?;
+        let through = kafka.as_ref().map_or(String::new(), |kafka| {
+            format!(
+                "kafka: {{ bootstrap_servers: \"{}\", topics: {{ partitions: 4, replication_factor: 1 }} }}\n",
+                kafka.bootstrap()
+            )
+        });
         let config = format!(
             "version: 1\n\
              mongodb: {{ uri: \"{}\", collections: [ingest.files] }}\n\
              clickhouse: {{ url: \"http://{}\", database: default }}\n\
              state: \"{}\"\n\
-             limits: {{ memory_bytes: {memory_bytes} }}\n",
+             limits: {{ memory_bytes: {memory_bytes} }}\n{through}",
             mongod.uri(),
             proxy.address(),
             home.path().join("state").display(),
@@ -124,6 +147,7 @@ impl Weighing {
             clickhouse,
             _engine: engine,
             _mongod: mongod,
+            _kafka: kafka,
             home,
         };
         weighing.wait_until_ready().await?;

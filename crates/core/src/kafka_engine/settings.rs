@@ -3,7 +3,7 @@
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::config::{Batch, Client, Kafka, OAuthBearer, Sasl, SecurityProtocol};
-use crate::plan::Statement;
+use crate::plan::{HIDDEN, Statement};
 use crate::sql::literal;
 use crate::{Error, ErrorKind, Result};
 
@@ -11,8 +11,6 @@ use crate::{Error, ErrorKind, Result};
 const DEFAULT_MAX_ROWS: u64 = 65_536;
 /// How long messages wait for others, where nothing is configured, in milliseconds.
 const DEFAULT_MAX_WAIT_MS: u128 = 1000;
-/// What stands in the place of a password.
-const HIDDEN: &str = "[HIDDEN]";
 
 /// The value of a setting.
 #[derive(Debug, Clone)]
@@ -111,6 +109,16 @@ pub(super) fn create(table: &str, settings: &[(&'static str, Value)]) -> Stateme
             lines.join(",\n  "),
         )
     };
-    let sql = with(|secret| literal(secret.expose_secret()));
-    Statement::with_secret(sql.into(), with(|_| literal(HIDDEN)))
+    let shown = with(|_| literal(HIDDEN));
+    let secret = settings.iter().find_map(|(_, value)| match value {
+        Value::Secret(secret) => Some(secret.clone()),
+        Value::Text(_) | Value::Number(_) => None,
+    });
+    match secret {
+        None => Statement::plain(shown),
+        Some(secret) => {
+            let sql = with(|secret| literal(secret.expose_secret()));
+            Statement::with_secret(sql.into(), shown, secret)
+        }
+    }
 }

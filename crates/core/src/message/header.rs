@@ -37,6 +37,9 @@ pub const OFFSET: &str = "tw-offset";
 pub const EPOCH: &str = "tw-epoch";
 /// What [`CHUNK`] was of a dead letter.
 pub const WAS_CHUNK: &str = "tw-was-chunk";
+/// When a dead letter was produced again, milliseconds since 1970, decimal: on its record, and on the mark
+/// beside the letter, which has nothing else but the headers that name the letter.
+pub const REPLAYED: &str = "tw-replayed";
 
 /// The format of normalized events.
 pub const NORMALIZED: &str = "normalized";

@@ -8,7 +8,7 @@
 //! A raw topic has one producer, so a chunk follows the one before it. The normalized topic has several,
 //! whose transactions run side by side: between two chunks of one there may be records of others. Those
 //! are held back until no value waits for a chunk, since no position may lie between two of its chunks:
-//! whoever began there would have half of it.
+//! whoever began there would have half of it. So it is with replayed dead letters, in every topic.
 //!
 //! ```text
 //!   A 0/2 ─▶ B ─▶ A 1/2        held: A 0/2, B        then at once: B, A
@@ -118,7 +118,10 @@ impl Joiner {
         waiting.retain(|value| {
             let first = value.first(held);
             let next = matches!(place, Place::Chunk(index, count) if value.takes(held, index, count, record));
-            let lives = next || (has_company(first) && first.key != record.key);
+            let lives = next
+                || is_replayed(first)
+                || is_replayed(record)
+                || (has_company(first) && first.key != record.key);
             if !lives {
                 reject(held, value);
             }
@@ -208,6 +211,11 @@ fn reject(held: &mut [Slot], value: &Waiting) {
 /// Whether records of other producers may stand between the chunks.
 fn has_company(record: &Record) -> bool {
     record.header(header::FORMAT) == Some(header::NORMALIZED.as_bytes())
+}
+
+/// Whether somebody else produced it than the topic's own producers.
+fn is_replayed(record: &Record) -> bool {
+    record.header(header::REPLAYED).is_some()
 }
 
 fn length(record: &Record) -> usize {

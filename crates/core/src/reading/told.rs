@@ -81,6 +81,9 @@ impl<'r> Told<'r> {
         if self.format.is_some_and(|format| !format.is_lossless()) {
             event = event.untyped();
         }
+        if !self.is_ours() {
+            event = event.in_one_lane();
+        }
         event
     }
 }

@@ -194,6 +194,33 @@ fn records_of_other_producers_wait_behind_the_chunks() {
 }
 
 #[test]
+fn a_replayed_record_stands_between_chunks_and_breaks_nothing() {
+    let replayed = |mut record: Record| {
+        record.headers.push((header::REPLAYED.into(), Bytes::from_static(b"77")));
+        record
+    };
+    let chunked = records(0, message(1, 100));
+    let again: Vec<Record> = records(0, message(2, 100)).into_iter().map(replayed).collect();
+    // Of the same document, too.
+    let small = replayed(record(&message(1, 1)));
+    let all = [
+        at(0, &chunked[0]),
+        at(1, &small),
+        at(2, &again[0]),
+        at(3, &chunked[1]),
+        at(4, &record(&message(2, 1))),
+        at(5, &again[1]),
+    ];
+    let (joiner, joined) = join(all.clone());
+    assert_eq!((told(&joined), joiner.is_waiting()), ("1 3 4 5".to_owned(), false));
+    assert_eq!(joined[1].record.value, message(1, 100).value);
+    assert_eq!(joined[3].record.value, message(2, 100).value);
+    // No position lies before all of them.
+    let (joiner, joined) = join(all[..5].to_vec());
+    assert_eq!((told(&joined), joiner.is_waiting()), (String::new(), true));
+}
+
+#[test]
 fn an_event_that_begins_again_is_joined() {
     let chunked = records(0, message(1, 900));
     let twice = chunked[..2].iter().chain(&chunked);

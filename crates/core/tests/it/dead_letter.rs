@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tailwater_core::dead_letter::{DeadLetter, dead_letter};
+use tailwater_core::dead_letter::{DeadLetter, again, dead_letter, mark, read_mark};
 use tailwater_core::message::{Joiner, header, murmur2};
 use tailwater_core::position::{Epoch, LaneId, Millis, Seq};
 use tailwater_core::record::{Incoming, Record, Route};
@@ -65,4 +65,47 @@ fn a_record_without_a_key_or_a_value_has_a_letter() {
     assert_eq!((&letter.key, &letter.value), (&None, &None));
     assert_eq!(letter.route, Route::Hash(murmur2(b"raw-3")));
     assert_eq!(DeadLetter::read(&record), None);
+}
+
+#[test]
+fn a_letter_that_is_produced_again_is_the_record_and_says_so() {
+    let (lane, epoch) = (LaneId::partition_of("raw", 3), Epoch::new([9; 16]));
+    let original = Record { headers: vec![("x".into(), Bytes::from_static(b"y"))], ..rejected() };
+    let why = Rejection { reason: "not_json", error: String::new() };
+    let letter = |of: &Record| record(&dead_letter(&Arc::from("dead"), of, &lane, epoch, &why));
+    let read = DeadLetter::read(&letter(&original)).unwrap();
+    let place = read.place();
+    assert_eq!(place.to_string(), "raw-3@7");
+    let message = again(&place, read.record, Millis(77));
+    assert_eq!((&*message.topic, message.route), ("raw", Route::Hash(3)));
+    assert_eq!(
+        (&message.key, &message.value, message.timestamp),
+        (&original.key, &original.value, Millis(5))
+    );
+    let produced = record(&message);
+    assert_eq!(produced.header("x"), Some(&b"y"[..]));
+    assert_eq!(produced.header(header::REPLAYED), Some(&b"77"[..]));
+    assert_eq!(produced.headers.len(), 2);
+
+    // Once more: the letter is no mark, and the record does not say it twice.
+    let second = letter(&produced);
+    assert_eq!(read_mark(&second), None);
+    let read = DeadLetter::read(&second).unwrap();
+    let message = again(&place, read.record, Millis(88));
+    assert_eq!(record(&message).header(header::REPLAYED), Some(&b"88"[..]));
+    assert_eq!(message.headers.len(), 2);
+}
+
+#[test]
+fn a_mark_names_the_letter_that_was_produced_again_and_is_none() {
+    let (lane, epoch) = (LaneId::partition_of("raw", 3), Epoch::new([9; 16]));
+    let letter =
+        record(&dead_letter(&Arc::from("dead"), &rejected(), &lane, epoch, &Joiner::rejection()));
+    let place = DeadLetter::read(&letter).unwrap().place();
+    let written = mark(&Arc::from("dead"), &place, Millis(77));
+    assert_eq!((&*written.topic, &written.key, &written.value), ("dead", &None, &None));
+    let written = record(&written);
+    assert_eq!(read_mark(&written), Some(place));
+    assert_eq!(DeadLetter::read(&written), None);
+    assert_eq!(read_mark(&letter), None);
 }

@@ -106,7 +106,8 @@ fn what_the_engine_cannot_read_is_told() {
         ("kafka: {", "kafka: { topics: { read: ['^a'] },", "by a regex"),
         ("ingest.jobs", "'ingest.j*'", "not known by name"),
         ("version: 1", "version: 1\nnormalizer: { mapping: mapping.yaml }", "in the sink"),
-        ("kafka: {", "kafka: { sasl: { mechanism: OAUTHBEARER, token: x },", "OAUTHBEARER"),
+        ("kafka: {", "kafka: { sasl: { mechanism: OAUTHBEARER, token: x },", "has no TLS"),
+        ("kafka: {", "kafka: { security_protocol: SSL,", "has no TLS"),
     ] {
         let config = RAW.replace(from, to).replace(
             "embedded: true, tables: { records: rows }",
@@ -116,6 +117,16 @@ fn what_the_engine_cannot_read_is_told() {
         let error = KafkaEngine::of(&config, "d", &TableName::new("l")).unwrap_err();
         assert!(error.to_string().contains(expected), "{to}: {error}");
     }
+    // A server's client has what the embedded engine's lacks, but for tokens.
+    let by = |mechanism: &str| {
+        NORMALIZED.replace(
+            "SCRAM-SHA-512, username: tail'water, password: { file: /run/secrets/ch }",
+            mechanism,
+        )
+    };
+    let config = read(&by("OAUTHBEARER, token: x")).unwrap();
+    let error = KafkaEngine::of(&config, "d", &TableName::new("l")).unwrap_err();
+    assert!(error.to_string().contains("a token of OAUTHBEARER"), "{error}");
 }
 
 /// The table from which a feed reads in tests, with the virtual columns of the Kafka engine.

@@ -515,6 +515,14 @@ fn a_simplified_format_of_ours_is_told_to_have_lost_types() {
 }
 
 #[test]
+fn the_end_of_a_collection_comes_in_every_partition_only_from_tailwater() {
+    let drop = crate::producing::event("drop", doc! {});
+    let ours = read(&record(&messages(&producing(Style::default()), &drop)[0]));
+    assert!(!ours.is_in_one_lane());
+    assert!(read(&by_connector(&drop, Formatter::Extended)).is_in_one_lane());
+}
+
+#[test]
 fn what_cannot_be_read_is_rejected_with_its_reason() {
     let headers = |name: &str, value: &'static [u8], record: Record| Record {
         headers: vec![(name.into(), Bytes::from_static(value))],

@@ -1,6 +1,7 @@
 //! Probes of ClickHouse: what a run finds before it writes, and a table of its own, written to.
 
-use tailwater_clickhouse::probe::{self as look, Found as Table};
+use tailwater_clickhouse::probe as look;
+use tailwater_clickhouse::schema::check::{self as schema, Found as Table};
 use tailwater_clickhouse::{Connection, Endpoint};
 use tailwater_core::check::{End, Findings, Probe, Verdict};
 use tailwater_core::config::{Config, Output, Target};
@@ -10,7 +11,7 @@ use tailwater_core::table::{self, TableName};
 use tailwater_core::{Error, ErrorKind, Result};
 
 use super::failed;
-use crate::commands::run::tables::{self, Plan};
+use crate::commands::run::tables;
 use crate::target;
 
 const END: End = End::ClickHouse;
@@ -57,7 +58,12 @@ pub(super) async fn probe(config: &Config, read_only: bool) -> Found {
         }
     }
     if let Err(error) = all_tables(config, &connection, &mut found.probes).await {
-        found.probes.push(failed(END, "tables", &error));
+        // Where ClickHouse reads the topics itself no sink may run, and the rest may.
+        let verdict = match error.kind() {
+            ErrorKind::Unsuitable => Verdict::Warn,
+            _ => Verdict::Fail,
+        };
+        found.probes.push(Probe::of_error(END, "tables", verdict, &error));
     }
     if !read_only {
         found.probes.push(match look::try_write(&connection).await {
@@ -95,16 +101,18 @@ async fn all_tables(
         true => RecordsFrom::Normalized,
         false => RecordsFrom::Inline,
     };
-    let plan = tables::plan(config, from, lanes(config))?;
-    for (name, found) in look::append_tables(connection, &plan.layout, &plan.wanted).await? {
-        probes.push(of_table(connection, &name, &found, &plan));
+    let clickhouse = config.require_clickhouse()?;
+    let layout = tables::layout(clickhouse, from);
+    let (wanted, needed) = tables::wanted(config, clickhouse, lanes(config));
+    for (name, found) in schema::append_tables(connection, &layout, &wanted).await? {
+        probes.push(of_table(connection, &name, found, needed));
     }
-    let Some(names) = &plan.layout.current else { return Ok(()) };
+    let Some(names) = &layout.current else { return Ok(()) };
     for scope in config.mongodb.iter().flat_map(|mongodb| &mongodb.scopes) {
         let Scope::Collection { db, coll } = scope else { continue };
         let (name, of) = (names.table(db, coll), Namespace { db: db.clone(), coll: coll.clone() });
-        let found = look::current_table(connection, &name, &of).await;
-        probes.push(of_table(connection, &name, &found, &plan));
+        let found = schema::current_table(connection, &name, &of).await?;
+        probes.push(of_table(connection, &name, found, needed));
     }
     Ok(())
 }
@@ -121,35 +129,32 @@ fn lanes(config: &Config) -> usize {
     }
 }
 
-fn of_table(
-    connection: &Connection,
-    name: &TableName,
-    found: &Result<Table>,
-    plan: &Plan,
-) -> Probe {
+fn of_table(connection: &Connection, name: &TableName, found: Table, needed: u64) -> Probe {
     let mut findings = Findings::default();
-    match found {
-        Ok(Table::Missing) => findings.say("not there yet: `tailwater run` makes it"),
-        Ok(Table::Fits { window, views }) => {
-            findings.say("columns and engine fit");
-            if let Some(window) = window {
-                findings.say(format!("the last {window} blocks are known again"));
-            }
-            if let Some(window) = window.filter(|window| plan.needed > *window) {
-                let needed = tables::usual_window(plan.needed);
-                let mend = table::set_window(connection.database(), name, needed);
-                let text = format!("at full pace {} must be, not {window}", plan.needed);
-                findings.warn(text, format!("run: {mend}"));
-            }
-            if !views.names.is_empty() {
-                findings.say(format!("views: `{}`", views.names.join("`, `")));
-            }
-            for (view, mend) in &views.unfillable {
-                let text = format!("the view `{view}` cannot be filled again when it fails once");
-                findings.warn(text, mend.as_str());
-            }
+    let Table::There { unfit, window, views } = found else {
+        findings.say("not there yet: `tailwater run` makes it");
+        return findings.probe(END, format!("table `{name}`"));
+    };
+    for error in &unfit {
+        findings.error(Verdict::Fail, error);
+    }
+    if unfit.is_empty() {
+        findings.say("columns and engine fit");
+        if let Some(window) = window {
+            findings.say(format!("the last {window} blocks are known again"));
         }
-        Err(error) => findings.error(Verdict::Fail, error),
+        if let Some(window) = window.filter(|window| needed > *window) {
+            let mend = table::set_window(connection.database(), name, tables::usual_window(needed));
+            let text = format!("at full pace {needed} must be, not {window}");
+            findings.warn(text, format!("run: {mend}"));
+        }
+    }
+    if !views.names.is_empty() {
+        findings.say(format!("views: `{}`", views.names.join("`, `")));
+    }
+    for (view, mend) in &views.unfillable {
+        let text = format!("the view `{view}` cannot be filled again when it fails once");
+        findings.warn(text, mend.as_str());
     }
     findings.probe(END, format!("table `{name}`"))
 }

@@ -1,5 +1,7 @@
 //! With the rights that are printed, and no others, a pipeline runs.
 
+use serde_json::Value;
+use tailwater_testkit::kafka::Message;
 use tailwater_testkit::servers::{Kafka, Options};
 
 use crate::stage::Stage;
@@ -53,5 +55,18 @@ async fn a_pipeline_runs_with_the_printed_acls_and_says_without_them_what_is_mis
     stage.wait_for_rows(20, &mut [&mut all]).await;
     stage.write(20, 5).await;
     stage.wait_for("SELECT count() FROM granted__files_current", "25", &mut [&mut all]).await;
+
+    // An operator has rights of their own.
+    let lines = stage.run(&["grants", "kafka-acl", "--part", "operator"]).await.done();
+    for right in self::rights(&lines, &user) {
+        let right: Vec<&str> = right.iter().map(String::as_str).collect();
+        kafka.allow(&user, &right).await.unwrap();
+    }
+    let bad = Message::new("key", "{no json");
+    stage.cluster.produce("events.mongo.granted.files", &[bad]).await.unwrap();
+    let count = |count: usize| move |all: &Value| all.as_array().unwrap().len() == count;
+    stage.wait_for_json(&["dlq", "list"], count(2)).await;
+    stage.run(&["dlq", "replay", "--all", "--yes"]).await.done();
+    stage.wait_for_json(&["dlq", "list", "--replayed"], count(4)).await;
     all.stop().await;
 }

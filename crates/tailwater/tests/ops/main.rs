@@ -5,7 +5,10 @@
 
 mod check;
 mod checkpoint;
+mod dlq;
 mod grants;
+mod kafka_engine;
+mod schema;
 mod stage;
 mod status;
 

@@ -1,13 +1,15 @@
 //! A pipeline of its own on servers that all tests share, and the commands that are run on it.
 
 use std::cell::Cell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Instant;
 
 use bson::{Document, doc};
 use mongodb::{Client, Collection};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tailwater_pipeline::failpoint;
 use tailwater_testkit::kafka::Cluster;
 use tailwater_testkit::servers::{Engine, Exit, Kafka, Mongod, Tailwater, lasting_folder};
 use tokio::sync::OnceCell;
@@ -22,8 +24,12 @@ pub(crate) struct Stage {
     pub(crate) mongodb: Client,
     /// Lines of the config in `kafka`, each with its indent.
     pub(crate) kafka: String,
+    /// Keys in `clickhouse`, each with a comma behind it.
+    pub(crate) clickhouse: String,
     /// Lines of the config beside the usual.
     pub(crate) more: String,
+    /// Where tables are in ClickHouse.
+    pub(crate) database: String,
     /// Whether there is no Kafka in the middle.
     pub(crate) direct: bool,
     bootstrap: String,
@@ -50,7 +56,9 @@ impl Stage {
             cluster: Cluster::at(&kafka.bootstrap()),
             mongodb: mongod.client().await.unwrap(),
             kafka: String::new(),
+            clickhouse: String::new(),
             more: String::new(),
+            database: name.to_owned(),
             direct: false,
             bootstrap: kafka.bootstrap(),
             uri: mongod.uri(),
@@ -58,9 +66,20 @@ impl Stage {
             home: tempfile::tempdir().unwrap(),
             starts: Cell::new(0),
         };
-        let make = format!("CREATE DATABASE `{name}`");
-        clickhouse::Client::default().with_url(&stage.url).query(&make).execute().await.unwrap();
+        stage.execute(&format!("CREATE DATABASE `{name}`")).await;
         Some(stage)
+    }
+
+    /// Has the tables in another database, which is new.
+    pub(crate) async fn move_to(&mut self, database: &str) {
+        database.clone_into(&mut self.database);
+        self.execute(&format!("CREATE DATABASE `{database}`")).await;
+    }
+
+    /// Runs a statement in ClickHouse.
+    pub(crate) async fn execute(&self, sql: &str) {
+        let client = clickhouse::Client::default().with_url(&self.url);
+        client.query(sql).execute().await.unwrap();
     }
 
     /// Who is asked at first, if not the broker's open listener.
@@ -73,13 +92,18 @@ impl Stage {
         uri.clone_into(&mut self.uri);
     }
 
+    /// Who is asked at first.
+    pub(crate) fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
     /// Writes the config file.
     fn config(&self) -> PathBuf {
-        let Self { name, uri, bootstrap, url, kafka, more, .. } = self;
+        let Self { name, uri, bootstrap, url, kafka, clickhouse, more, database, .. } = self;
         let state = self.path("state").display().to_string();
         let own = format!("normalized: {name}.normalized, dead_letter: {name}.dead");
         let kafka = match self.direct {
@@ -93,15 +117,14 @@ impl Stage {
             "version: 1
 pipeline: {name}
 mongodb: {{ uri: \"{uri}\", collections: [{name}.files] }}
-{kafka}clickhouse: {{ url: \"{url}\", database: {name}, insert_deadline_s: 5 }}
+{kafka}clickhouse: {{ {clickhouse} url: \"{url}\", database: {database}, insert_deadline_s: 5 }}
 state: {state}
 {more}"
         );
         let file = self.path("tailwater.yaml");
-        // A process that was just started may be reading it.
-        let aside = self.path("tailwater.yaml.new");
-        std::fs::write(&aside, text).unwrap();
-        std::fs::rename(&aside, &file).unwrap();
+        // Another command may be reading it.
+        std::fs::write(self.path("next.yaml"), text).unwrap();
+        std::fs::rename(self.path("next.yaml"), &file).unwrap();
         file
     }
 
@@ -154,6 +177,28 @@ state: {state}
         run_alone(&[arguments, &["-c", &config]].concat()).await
     }
 
+    /// Starts a command that stops itself at a failpoint, and waits until it has.
+    pub(crate) async fn stopped(&self, arguments: &[&str], failpoint: &str) -> Running {
+        let number = self.starts.get();
+        self.starts.set(number + 1);
+        let config = self.config().display().to_string();
+        let order = format!("{}={failpoint}:1:stop", failpoint::VARIABLE);
+        let program = binary().display().to_string();
+        let all = [&[order.as_str(), &program], arguments, &["-c", &config]].concat();
+        let all: Vec<String> = all.into_iter().map(str::to_owned).collect();
+        let log = self.path(&format!("{number}.log"));
+        let mut running = Running(Tailwater::start(Path::new("env"), &all, &log).unwrap());
+        let stat = format!("/proc/{}/stat", running.0.id());
+        let started = Instant::now();
+        // `pid (name) state …`
+        while !std::fs::read_to_string(&stat).unwrap().contains(") T ") {
+            running.expect_running();
+            assert!(started.elapsed() < DEADLINE, "it did not stop:\n{}", running.0.log());
+            tokio::time::sleep(LOOK).await;
+        }
+        running
+    }
+
     /// Runs a command that ends well, and reads its JSON.
     pub(crate) async fn json(&self, arguments: &[&str]) -> Value {
         let answer = self.run(&[arguments, &["--format", "json"]].concat()).await;
@@ -163,7 +208,8 @@ state: {state}
 
     /// What ClickHouse answers, or its error: a table may not be there yet.
     pub(crate) async fn ask_rows(&self, sql: &str) -> String {
-        let client = clickhouse::Client::default().with_url(&self.url).with_database(self.name);
+        let client =
+            clickhouse::Client::default().with_url(&self.url).with_database(&self.database);
         let mut answer = client.query(sql).fetch_bytes("TabSeparatedRaw").unwrap();
         match answer.collect().await {
             Ok(bytes) => String::from_utf8(bytes.to_vec()).unwrap().trim_end().to_owned(),
@@ -261,6 +307,24 @@ impl Running {
         if let Err(error) = self.0.expect_running() {
             panic!("{error:#}\n{}", self.0.log());
         }
+    }
+
+    /// Lets a stopped one go on.
+    pub(crate) fn go_on(&self) {
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw).unwrap();
+        kill_process(pid, Signal::CONT).unwrap();
+    }
+
+    /// Kills it.
+    pub(crate) fn kill(mut self) {
+        self.0.kill().unwrap();
+    }
+
+    /// Waits until it ends well; what it has said.
+    pub(crate) async fn done(mut self) -> String {
+        let exit = self.0.wait(DEADLINE).await;
+        assert!(matches!(exit, Ok(Exit::Code(0))), "{exit:?}:\n{}", self.0.log());
+        self.0.log()
     }
 
     /// Waits until it ends because an operator must act; what it has logged.

@@ -13,7 +13,6 @@ use tailwater_clickhouse::{Connection, Mappings, OfRecords, ToRows, Watched};
 use tailwater_core::config::{Compat, Config, Kafka, Output, Parts, Publish};
 use tailwater_core::position::LaneId;
 use tailwater_core::producing::{self, Producing, Style};
-use tailwater_core::reading::Reading;
 use tailwater_core::rows::{Namespace, RecordsFrom};
 use tailwater_core::scope::Scope;
 use tailwater_core::table;
@@ -33,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::tables::{self, Ready};
+use crate::reading;
 
 /// A transaction closes as soon as nothing more is there to add: others have come while the one before
 /// was under way.
@@ -226,7 +226,7 @@ impl Shared {
             () = self.stop.cancelled() => return Ok(()),
         };
         let transform = ToNormalized {
-            reading: self.reader(kafka),
+            reading: reading::of(&self.config, kafka),
             scopes,
             mapping: Arc::clone(&self.config.require_normalizer()?.mapping),
             normalized: Arc::clone(&kafka.topics.normalized),
@@ -267,7 +267,7 @@ impl Shared {
         };
         let mapping = normalizer.map(|normalizer| Arc::clone(&normalizer.mapping));
         let rows = ToRows::new(tables.layout().clone()).with_mappings(Mappings::new(mapping));
-        let transform = OfRecords::new(self.reader(kafka), normalized, scopes, rows);
+        let transform = OfRecords::new(reading::of(&self.config, kafka), normalized, scopes, rows);
         let name = format!("{}.sink", self.config.pipeline);
         let (kafka_topics, budget) = (self.topics.clone(), self.budget.clone());
         let group =
@@ -326,24 +326,6 @@ impl Shared {
                 anyhow::Error::from,
             )),
         }
-    }
-
-    /// Makes events of records, whoever wrote them.
-    fn reader(&self, kafka: &Kafka) -> Reading {
-        let scopes = self.config.mongodb.iter().flat_map(|mongodb| &mongodb.scopes);
-        let known: Vec<(Arc<str>, Namespace)> = scopes
-            .filter_map(|scope| match scope {
-                Scope::Collection { db, coll } => {
-                    let topic = kafka.topics.raw.topic(db, coll)?;
-                    Some((topic, Namespace { db: db.clone(), coll: coll.clone() }))
-                }
-                _ => None,
-            })
-            .collect();
-        Reading::new(Arc::new(move |topic: &str| {
-            let found = known.iter().find(|(name, _)| **name == *topic);
-            found.map(|(_, namespace)| namespace.clone())
-        }))
     }
 }
 

@@ -6,11 +6,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use secrecy::ExposeSecret as _;
 use tailwater_clickhouse::{Connection, Endpoint, Tables, Watched, schema};
-use tailwater_core::Error;
 use tailwater_core::config::{Batch, ClickHouse, Config, Limits, Target};
 use tailwater_core::rows::{Layout, Namespace, RecordsFrom};
 use tailwater_core::scope::Scope;
-use tailwater_core::table::{self, DEFAULT_DEDUPLICATION_WINDOW, TableName};
+use tailwater_core::table::{self, DEAD_LETTERS, DEFAULT_DEDUPLICATION_WINDOW, TableName};
 use tailwater_embedded::{EngineOptions, EngineProcess, PASSWORD_VARIABLE};
 use tailwater_mongodb::connect;
 use tailwater_mongodb::streams::BUSY_LANES;
@@ -19,9 +18,6 @@ use tailwater_pipeline::bisect::MaxRejected;
 use tailwater_pipeline::retry;
 use tailwater_pipeline::write_ahead::DEFAULT_INSERT_DEADLINE;
 use tracing::{info, warn};
-
-/// The table of dead letters.
-const DEAD_LETTERS: &str = "tailwater_dead_letters";
 
 /// A ClickHouse that is ready to be written to.
 pub(super) struct Ready {
@@ -34,44 +30,6 @@ pub(super) struct Ready {
     pub(super) engine: Option<EngineProcess>,
 }
 
-/// What the tables are to be, and what is written to them.
-pub(crate) struct Plan {
-    pub(crate) layout: Layout,
-    pub(crate) wanted: schema::Wanted,
-    /// Blocks whose tokens must be remembered at full pace.
-    pub(crate) needed: u64,
-    batch: BatchLimits,
-    deadline: Duration,
-}
-
-/// What the tables of a config are to be, for so many lanes.
-pub(crate) fn plan(
-    config: &Config,
-    records_from: RecordsFrom,
-    lanes: usize,
-) -> Result<Plan, Error> {
-    let clickhouse = config.require_clickhouse()?;
-    let batch = batch_limits(clickhouse, &config.limits);
-    let deadline = clickhouse.insert_deadline.unwrap_or(DEFAULT_INSERT_DEADLINE);
-    let pace = batch.patience(lanes, BUSY_LANES);
-    let needed = blocks_within(2 * deadline, pace, lanes);
-    let window = clickhouse.deduplication_window;
-    let layout = Layout {
-        records: clickhouse.tables.records.clone(),
-        records_from,
-        raw_cdc: clickhouse.tables.raw_cdc.clone(),
-        dead_letters: TableName::new(DEAD_LETTERS),
-        current: clickhouse.tables.current.clone(),
-    };
-    let wanted = schema::Wanted {
-        pipeline: config.pipeline.clone(),
-        window: window.unwrap_or(DEFAULT_DEDUPLICATION_WINDOW),
-        new_window: window.unwrap_or_else(|| usual_window(needed)),
-        ttl_days: clickhouse.ttl_days,
-    };
-    Ok(Plan { layout, wanted, needed, batch, deadline })
-}
-
 /// Reaches the ClickHouse of a config, makes the tables that are missing and checks the others, for
 /// so many lanes.
 pub(super) async fn prepare(
@@ -82,9 +40,12 @@ pub(super) async fn prepare(
 ) -> anyhow::Result<Ready> {
     let clickhouse = config.require_clickhouse()?;
     let patience = connect::DEFAULT_FIRST_CONNECTION;
-    let Plan { layout, wanted, needed, batch, deadline } = plan(config, records_from, lanes)?;
+    let batch = batch_limits(clickhouse, &config.limits);
+    let deadline = clickhouse.insert_deadline.unwrap_or(DEFAULT_INSERT_DEADLINE);
+    let (wanted, needed) = wanted(config, clickhouse, lanes);
     let (endpoint, engine) = reach(&clickhouse.target, &config.state).await?;
     let connection = Connection::new(endpoint)?;
+    let layout = layout(clickhouse, records_from);
     let prepared = || schema::prepare(&connection, &layout, &wanted);
     let facts = retry::patiently(patience, prepared).await?;
     info!(url = %connection.endpoint().url, database = connection.database(), "ready");
@@ -109,6 +70,37 @@ pub(super) async fn prepare(
     }
     let max_rejected = max_rejected(clickhouse);
     Ok(Ready { tables, connection, batch, deadline, max_rejected, engine })
+}
+
+/// Where the rows of a config go.
+pub(crate) fn layout(clickhouse: &ClickHouse, records_from: RecordsFrom) -> Layout {
+    Layout {
+        records: clickhouse.tables.records.clone(),
+        records_from,
+        raw_cdc: clickhouse.tables.raw_cdc.clone(),
+        dead_letters: TableName::new(DEAD_LETTERS),
+        current: clickhouse.tables.current.clone(),
+    }
+}
+
+/// What the event tables of a config are to be, and how many blocks its lanes write while a block may
+/// still come.
+pub(crate) fn wanted(
+    config: &Config,
+    clickhouse: &ClickHouse,
+    lanes: usize,
+) -> (schema::Wanted, u64) {
+    let deadline = clickhouse.insert_deadline.unwrap_or(DEFAULT_INSERT_DEADLINE);
+    let pace = batch_limits(clickhouse, &config.limits).patience(lanes, BUSY_LANES);
+    let needed = blocks_within(2 * deadline, pace, lanes);
+    let window = clickhouse.deduplication_window;
+    let wanted = schema::Wanted {
+        pipeline: config.pipeline.clone(),
+        window: window.unwrap_or(DEFAULT_DEDUPLICATION_WINDOW),
+        new_window: window.unwrap_or_else(|| usual_window(needed)),
+        ttl_days: clickhouse.ttl_days,
+    };
+    (wanted, needed)
 }
 
 /// The server to write to; the embedded one is started.

@@ -98,7 +98,7 @@ listener.name.ssl.ssl.client.auth=required
 listener.name.sasl_ssl.sasl.enabled.mechanisms=SCRAM-SHA-512,SCRAM-SHA-256,PLAIN
 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
-listener.name.sasl_plaintext.sasl.enabled.mechanisms=OAUTHBEARER
+listener.name.sasl_plaintext.sasl.enabled.mechanisms=OAUTHBEARER,PLAIN
 listener.name.sasl_plaintext.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\";
 ";
 
@@ -128,14 +128,14 @@ pub(super) fn server(home: &Path, ports: &Ports, options: &Options) -> String {
         }
         line("ssl.keystore.location", &format!("{home}/{BROKER}"));
         line("ssl.truststore.location", &format!("{home}/{CA}"));
-        line(
-            "listener.name.sasl_ssl.plain.sasl.jaas.config",
-            &format!(
-                "org.apache.kafka.common.security.plain.PlainLoginModule required user_{}=\"{}\";",
-                Kafka::USER,
-                Kafka::PASSWORD
-            ),
+        let plain = format!(
+            "org.apache.kafka.common.security.plain.PlainLoginModule required user_{}=\"{}\";",
+            Kafka::USER,
+            Kafka::PASSWORD
         );
+        for listener in ["sasl_ssl", "sasl_plaintext"] {
+            line(&format!("listener.name.{listener}.plain.sasl.jaas.config"), &plain);
+        }
     }
     line("listeners", &listeners);
     if ports.secured.is_some() {

@@ -18,7 +18,7 @@ pub struct Secured {
     pub password: String,
     /// `SSL`; the client must show its certificate.
     pub certificate: String,
-    /// `SASL_PLAINTEXT` with OAUTHBEARER; any unsigned token will do.
+    /// `SASL_PLAINTEXT` with OAUTHBEARER, for which any unsigned token will do, and PLAIN.
     pub token: String,
     /// Who has signed the broker's certificate, as PEM.
     pub ca: PathBuf,
