@@ -10,6 +10,7 @@ pub mod gaps;
 pub mod letters;
 mod look;
 mod of_records;
+pub mod probe;
 pub mod schema;
 pub mod tables;
 pub mod to_rows;

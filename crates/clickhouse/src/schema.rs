@@ -7,9 +7,11 @@
 //! |---|---|
 //! | `unfit` | what does not fit, and what mends it |
 //! | `views` | the materialized views on event tables |
+//! | `check` | the tables as a run would find them |
 //! | `plan` | what `schema apply` does |
 //! | `teardown` | what `schema teardown` does |
 
+pub mod check;
 mod plan;
 mod teardown;
 mod unfit;
@@ -66,7 +68,7 @@ pub struct Wanted {
 }
 
 /// Begins the comment of every table that this project makes; what follows says whose it is.
-const COMMENT: &str = "tailwater: ";
+pub(crate) const COMMENT: &str = "tailwater: ";
 
 /// Makes and checks the tables that rows are appended to, and that of the gap records.
 ///
@@ -192,14 +194,14 @@ async fn make(connection: &Connection, table: &TableName, statement: &str) -> Re
     connection.execute(statement, &format!("cannot create the table `{table}`")).await
 }
 
-async fn check_version(connection: &Connection) -> Result<()> {
+pub(crate) async fn check_version(connection: &Connection) -> Result<String> {
     let version =
         connection.text("SELECT version()", "cannot ask ClickHouse for its version").await?;
     let mut numbers = version.split('.').map(|part| part.parse::<u32>().ok());
     let (major, minor) = (numbers.next().flatten(), numbers.next().flatten());
-    info!(version, url = %connection.endpoint().url, "connected to clickhouse");
+    info!(version = %version, url = %connection.endpoint().url, "connected to clickhouse");
     match (major, minor) {
-        (Some(major), Some(minor)) if (major, minor) >= OLDEST_SERVER => Ok(()),
+        (Some(major), Some(minor)) if (major, minor) >= OLDEST_SERVER => Ok(version),
         _ => {
             let (major, minor) = OLDEST_SERVER;
             Err(Error::new(

@@ -67,7 +67,7 @@ pub struct Tables {
 }
 
 /// Settings of every insert, whatever the user's profile says.
-const PINNED: [(&str, &str); 8] = [
+pub(crate) const PINNED: [(&str, &str); 8] = [
     // The answer must come after the write, and the token must count.
     ("async_insert", "0"),
     ("wait_for_async_insert", "1"),

@@ -10,6 +10,8 @@
 pub mod acl;
 pub mod iam;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::Serialize;
 
 use crate::Result;
@@ -119,6 +121,27 @@ pub fn of_kafka(config: &Config) -> Result<Vec<Grant>> {
     }
     all.operator(config, kafka);
     Ok(all.all)
+}
+
+/// What each part may have to do with one thing, of these grants.
+pub fn on(grants: &[Grant], resource: Resource, name: &str) -> BTreeMap<Part, BTreeSet<Operation>> {
+    let mut all: BTreeMap<Part, BTreeSet<Operation>> = BTreeMap::new();
+    let of_it = |grant: &&Grant| {
+        grant.resource == resource && grant.names.iter().any(|names| names.cover(name))
+    };
+    for grant in grants.iter().filter(of_it) {
+        all.entry(grant.part).or_default().extend(grant.operations.iter().copied());
+    }
+    all
+}
+
+impl Names {
+    fn cover(&self, name: &str) -> bool {
+        match self {
+            Self::Literal(own) => own == name,
+            Self::Prefixed(start) => name.starts_with(start.as_str()),
+        }
+    }
 }
 
 use Operation::{Create, Delete, Describe, DescribeConfigs, Read, Write};

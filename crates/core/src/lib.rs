@@ -5,6 +5,7 @@
 //! clock or the environment, or spawn a task; its dependency list enforces it.
 
 pub mod bson;
+pub mod check;
 pub mod config;
 pub mod connector;
 pub mod dead_letter;

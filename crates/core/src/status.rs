@@ -138,11 +138,24 @@ fn when_some<S: serde::Serializer>(at: &Option<Millis>, serializer: S) -> Result
 }
 
 /// A quiet stream writes down how far it is at least so often; less than this is no lag.
-const QUIET: i64 = 15_000;
+pub const QUIET: i64 = 15_000;
 /// A Range is written at once; one that is older waits for somebody.
 const UNDER_WAY: i64 = 5_000;
 
+impl Stream {
+    /// How far its cluster time is behind, in milliseconds.
+    pub fn behind(&self, at: Millis) -> Option<i64> {
+        self.cluster_time.map(|time| at.0 - time.0)
+    }
+}
+
 impl Reader {
+    /// Since when something has waited for it.
+    pub fn waits_since(&self) -> Option<Millis> {
+        let declared = self.pending.as_ref().map(|pending| pending.declared_at);
+        declared.into_iter().chain(self.since).min()
+    }
+
     /// Where what is left waits.
     fn waits_in(&self, at: Millis) -> &'static str {
         let old = |pending: &Pending| at.0 - pending.declared_at.0 > UNDER_WAY;
@@ -173,7 +186,7 @@ impl Status {
     pub fn longest_wait(&self) -> Option<(i64, &'static str, &'static str)> {
         let age = |since: Millis| self.at.0 - since.0;
         let streams = self.streams.iter().filter_map(|stream| {
-            let behind = age(stream.cluster_time?);
+            let behind = stream.behind(self.at)?;
             (behind > QUIET).then_some((behind, "mongodb", "source"))
         });
         let readers = self.partitions.iter().flat_map(|partition| &partition.readers);
@@ -227,7 +240,7 @@ impl Status {
         }
         let mut lines = vec![heads(["stream", ">events", "cluster time", ">behind", "pending"])];
         for stream in &self.streams {
-            let behind = stream.cluster_time.map(|time| self.at.0 - time.0);
+            let behind = stream.behind(self.at);
             let pending = stream.pending.as_ref();
             lines.push(vec![
                 stream.stream.clone(),

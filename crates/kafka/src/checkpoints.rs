@@ -118,11 +118,11 @@ impl CheckpointTopic {
         let uncommitted = client.reader(Isolation::Uncommitted, group)?;
         // Transactions of ours are over by then.
         let patience = 2 * client.transaction_timeout(TRANSACTION_TIMEOUT);
-        let (client, topic) = (client.clone(), Arc::clone(name));
-        let end = blocking(move || end(&client, &uncommitted, &topic)).await?;
+        let (asking, topic) = (client.clone(), Arc::clone(name));
+        let end = blocking(move || end(&asking, &uncommitted, &topic)).await?;
         wait_for(&committed, name, end, patience).await?;
-        let topic = Arc::clone(name);
-        let this = blocking(move || read(&committed, &topic)).await?;
+        let (client, topic) = (client.clone(), Arc::clone(name));
+        let this = blocking(move || read(&client, &committed, &topic)).await?;
         info!(topic = %name, streams = this.streams.len(), "checkpoints read");
         Ok(this)
     }
@@ -289,7 +289,7 @@ fn newest<T>(map: &mut BTreeMap<String, Numbered<T>>, key: String, found: Number
     }
 }
 
-/// Where the topic's partition ends, uncommitted records too.
+/// Where the topic's partition ends for a reader: uncommitted records too, if it sees them.
 fn end(client: &Client, reader: &BaseConsumer<Context>, topic: &str) -> Result<i64> {
     let what = || format!("cannot look at the checkpoint topic `{topic}`");
     let watermarks = reader.fetch_watermarks(topic, 0, PATIENCE);
@@ -332,20 +332,28 @@ async fn wait_for(
 }
 
 /// Reads all that is committed.
-fn read(reader: &BaseConsumer<Context>, topic: &Arc<str>) -> Result<CheckpointTopic> {
+fn read(
+    client: &Client,
+    reader: &BaseConsumer<Context>,
+    topic: &Arc<str>,
+) -> Result<CheckpointTopic> {
     let mut found = CheckpointTopic::empty(topic);
-    scan(reader, topic, |_, key, value| found.take(key, value))?;
+    scan(client, reader, topic, |_, key, value| found.take(key, value))?;
     Ok(found)
 }
 
-/// Takes in every committed record that has not been taken back, with its key and its value.
+/// Takes in every record that is committed now and has not been taken back, with its key and its
+/// value.
 fn scan(
+    client: &Client,
     reader: &BaseConsumer<Context>,
     topic: &Arc<str>,
     mut take: impl FnMut(&BorrowedMessage<'_>, &[u8], &[u8]) -> std::result::Result<(), String>,
 ) -> Result<()> {
     let what = || format!("cannot read the checkpoint topic `{topic}`");
     let failed = |error: KafkaError| classify::error(error, what());
+    // While a source is busy its end never comes.
+    let end = end(client, reader, topic)?;
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, 0, Offset::Beginning).map_err(failed)?;
     reader.assign(&list).map_err(failed)?;
@@ -367,8 +375,11 @@ fn scan(
         };
         heard = Instant::now();
         // Without a value it was taken back.
-        let (Some(key), Some(value)) = (message.key(), message.payload()) else { continue };
-        take(&message, key, value).map_err(|why| {
+        let taken = match (message.key(), message.payload()) {
+            (Some(key), Some(value)) => take(&message, key, value),
+            _ => Ok(()),
+        };
+        taken.map_err(|why| {
             Error::new(
                 ErrorKind::Corrupt,
                 format!(
@@ -378,6 +389,9 @@ fn scan(
             )
             .with_hint("name a topic of this pipeline's own in `kafka.topics.checkpoints`")
         })?;
+        if message.offset() + 1 >= end {
+            return Ok(());
+        }
     }
     Err(Error::new(ErrorKind::Unreachable, what()))
 }

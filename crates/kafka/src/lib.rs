@@ -30,6 +30,7 @@ pub mod replay;
 mod rewind;
 pub mod rights;
 mod said;
+pub mod scratch;
 mod sending;
 mod settings;
 pub mod to_messages;

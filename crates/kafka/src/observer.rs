@@ -16,6 +16,7 @@ use crate::client::{Client, Context, Isolation, PATIENCE, blocking};
 use crate::metadata::Metadata;
 use crate::rights::{self, Members, Rights};
 use crate::topic_id::{self, Description};
+use crate::topics;
 
 /// Looks at a cluster.
 #[derive(Clone)]
@@ -152,6 +153,14 @@ impl Observer {
             Ok(found.into_iter().map(|(name, it)| (name, seen(it))).collect())
         })
         .await
+    }
+
+    /// The settings of a topic by Kafka's names.
+    ///
+    /// # Errors
+    /// Those of asking.
+    pub async fn settings(&self, topic: &str) -> Result<BTreeMap<String, String>> {
+        topics::settings(&self.client, &self.admin, topic).await
     }
 
     /// Who is in a group.

@@ -289,16 +289,8 @@ impl Topics {
     }
 
     async fn facts(&self, topic: &str) -> Result<Facts> {
-        let options = AdminOptions::new().request_timeout(Some(PATIENCE));
-        let asked = [ResourceSpecifier::Topic(topic)];
-        let what = || format!("cannot read the settings of topic `{topic}`");
-        let answers = self.admin.describe_configs(asked.iter(), &options).await;
-        let mut answers = answers.map_err(|error| self.client.explain(error, what()))?;
-        let settings = answers
-            .pop()
-            .ok_or_else(|| Error::new(ErrorKind::Unreachable, what()))?
-            .map_err(|code| classify::error(KafkaError::AdminOp(code), what()))?;
-        let text = |name: &str| settings.get(name).and_then(|entry| entry.value.clone());
+        let settings = settings(&self.client, &self.admin, topic).await?;
+        let text = |name: &str| settings.get(name);
         Ok(Facts {
             compacted: text("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
             max_message_bytes: text("max.message.bytes")
@@ -307,6 +299,24 @@ impl Topics {
             retention_ms: text("retention.ms").and_then(|millis| millis.parse().ok()),
         })
     }
+}
+
+/// The settings of a topic, as far as they have values.
+pub(crate) async fn settings(
+    client: &Client,
+    admin: &AdminClient<Context>,
+    topic: &str,
+) -> Result<BTreeMap<String, String>> {
+    let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+    let asked = [ResourceSpecifier::Topic(topic)];
+    let what = || format!("cannot read the settings of topic `{topic}`");
+    let answers = admin.describe_configs(asked.iter(), &options).await;
+    let mut answers = answers.map_err(|error| client.explain(error, what()))?;
+    let settings = answers
+        .pop()
+        .ok_or_else(|| Error::new(ErrorKind::Unreachable, what()))?
+        .map_err(|code| classify::error(KafkaError::AdminOp(code), what()))?;
+    Ok(settings.entries.into_iter().filter_map(|it| Some((it.name, it.value?))).collect())
 }
 
 /// What of a topic's settings counts.

@@ -137,14 +137,15 @@ fn hint(code: Option<i32>) -> Option<&'static str> {
             "use the server and the collections of the last run; if they are gone for good, start \
              again with a new state folder and new tables"
         }
-        47 => {
-            "images are there from the moment on that they are recorded: \
-             db.runCommand({ collMod: \"<collection>\", changeStreamPreAndPostImages: { enabled: \
-             true } }). For changes before that, take `whenAvailable` instead of `required`"
-        }
+        47 => IMAGES_HINT,
         _ => return None,
     })
 }
+
+/// What to do where images are missing.
+pub(crate) const IMAGES_HINT: &str = "images are there from the moment on that they are recorded: \
+     db.runCommand({ collMod: \"<collection>\", changeStreamPreAndPostImages: { enabled: true } }). \
+     For changes before that, take `whenAvailable` instead of `required`";
 
 /// The lines that make a standalone server a replica set.
 pub(crate) const STANDALONE_HINT: &str = "change streams need a replica set; one server is enough. Start it with `--replSet rs0` (or \

@@ -1,6 +1,7 @@
 //! The first connection: a server that can be reached, that lets us in, and that has change
 //! streams.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bson::{Document, Timestamp, doc};
@@ -22,6 +23,18 @@ pub struct Server {
     /// It cuts events that are too large into fragments.
     pub(crate) splits: bool,
     sharded: bool,
+    about: Arc<About>,
+}
+
+/// What a server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct About {
+    /// Where it is, `host:port` each, with commas between.
+    pub hosts: String,
+    /// The name of its replica set; `None` behind a `mongos`.
+    pub replica_set: Option<String>,
+    /// Its version.
+    pub version: String,
 }
 
 /// No first connection within this time ends the run.
@@ -77,13 +90,21 @@ impl Server {
             .map_err(|error| classify(&error, Phase::Connect, &what))?;
         let version = build.get_str("version").unwrap_or_default();
         info!(hosts, replica_set = set, sharded, version, "connected to mongodb");
-        Ok(Self { client, splits: splits_large_events(version), sharded })
+        let splits = splits_large_events(version);
+        let (replica_set, version) = (set.map(str::to_owned), version.to_owned());
+        let about = Arc::new(About { hosts, replica_set, version });
+        Ok(Self { client, splits, sharded, about })
+    }
+
+    /// What it said of itself.
+    pub fn about(&self) -> &About {
+        &self.about
     }
 
     /// A server that was asked nothing yet.
     #[cfg(test)]
-    pub(crate) const fn unasked(client: Client) -> Self {
-        Self { client, splits: false, sharded: false }
+    pub(crate) fn unasked(client: Client) -> Self {
+        Self { client, splits: false, sharded: false, about: Arc::default() }
     }
 
     /// What the cluster says of itself now.
@@ -124,7 +145,7 @@ impl Server {
     }
 
     /// The moment just behind everything that has happened so far.
-    async fn now(&self) -> Result<Timestamp> {
+    pub(crate) async fn now(&self) -> Result<Timestamp> {
         let what = "cannot ask MongoDB for its time";
         let reply = self
             .client

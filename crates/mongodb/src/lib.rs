@@ -19,11 +19,13 @@
 //! | `history` | whether a place lies in this cluster's history; what to say where it does not |
 //! | `classify` | what an error means |
 //! | `streams` | all of them as one source |
+//! | `probe` | looks as a run would find it |
 
 pub mod bookmark;
 pub mod classify;
 pub mod connect;
 mod history;
+pub mod probe;
 mod reader;
 mod repair;
 mod reply;

@@ -345,7 +345,7 @@ impl Reader {
     }
 }
 
-async fn open(
+pub(crate) async fn open(
     server: &Server,
     request: &Request,
     place: &Place,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{checkpoint, dlq, engine, grants, query, run, schema, status};
+use crate::commands::{check, checkpoint, dlq, engine, grants, query, run, schema, status};
 
 /// Keeps ClickHouse in step with MongoDB, losing nothing and duplicating nothing.
 #[derive(Debug, Parser)]
@@ -78,6 +78,8 @@ pub(crate) enum Command {
     Run(run::Run),
     /// Ask ClickHouse, or the embedded engine, one question
     Query(query::Query),
+    /// Probe every end of a pipeline, and whether it moves
+    Check(check::Check),
     /// Tell how far each part is, and where what it still has to do waits
     Status(status::Status),
     /// Show, make or drop the tables and topics of a config

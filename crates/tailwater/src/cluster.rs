@@ -1,5 +1,6 @@
 //! The Kafka of a config, for commands that look at it.
 
+use tailwater_core::Result;
 use tailwater_core::config::{Config, Kafka, Output};
 use tailwater_kafka::{Client, Observer, tokens};
 use tailwater_mongodb::connect;
@@ -24,7 +25,7 @@ pub(crate) struct Group {
 
 impl Cluster {
     /// Connects, and waits for the first answer.
-    pub(crate) async fn reach(config: &Config) -> anyhow::Result<Self> {
+    pub(crate) async fn reach(config: &Config) -> Result<Self> {
         let kafka = config.require_kafka()?;
         let client = client(kafka).await?;
         client.connect(connect::DEFAULT_FIRST_CONNECTION).await?;
@@ -35,7 +36,7 @@ impl Cluster {
 }
 
 /// A client as it is configured.
-pub(crate) async fn client(kafka: &Kafka) -> anyhow::Result<Client> {
+pub(crate) async fn client(kafka: &Kafka) -> Result<Client> {
     Ok(Client::of(kafka, tokens(kafka).await?))
 }
 

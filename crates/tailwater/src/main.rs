@@ -3,6 +3,7 @@
 //! Everything synchronous that can fail comes first. An error is printed once, here, with its
 //! causes and a hint. Exit codes: 0 done, 1 you must act, 2 wrong flags, 3 a bug.
 
+mod check;
 mod checkpoints;
 mod cli;
 mod cluster;

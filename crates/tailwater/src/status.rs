@@ -40,11 +40,16 @@ pub(crate) async fn of_direct(config: Option<&Config>, state: &Path) -> anyhow::
 
 /// The status with a Kafka in the middle.
 pub(crate) async fn of_kafka(config: &Config) -> anyhow::Result<Status> {
-    let kafka = config.require_kafka()?;
     let cluster = Cluster::reach(config).await?;
+    of_cluster(config, &cluster).await
+}
+
+/// The same, of a Kafka that has answered.
+pub(crate) async fn of_cluster(config: &Config, cluster: &Cluster) -> anyhow::Result<Status> {
+    let kafka = config.require_kafka()?;
     let mut status = empty(&config.pipeline);
-    streams(&cluster, kafka, &mut status).await;
-    readers(&cluster, config, kafka, &mut status).await?;
+    streams(cluster, kafka, &mut status).await;
+    readers(cluster, config, kafka, &mut status).await?;
     let mut gaps: BTreeMap<String, GapRecord> =
         status.gaps.drain(..).map(|gap| (gap.id.clone(), gap)).collect();
     let of_table = gaps_of_table(config, &mut status.unknown).await;
@@ -55,7 +60,8 @@ pub(crate) async fn of_kafka(config: &Config) -> anyhow::Result<Status> {
     Ok(status)
 }
 
-fn empty(pipeline: &str) -> Status {
+/// Of a pipeline of which nothing is known.
+pub(crate) fn empty(pipeline: &str) -> Status {
     Status {
         pipeline: pipeline.to_owned(),
         at: clock::now(),

@@ -209,6 +209,41 @@ fn brokers_of_msk_name_their_region() {
 }
 
 #[test]
+fn a_port_of_msk_behind_another_name_is_suspected() {
+    let scram = "sasl: { mechanism: SCRAM-SHA-512, username: u, password: p }";
+    let iam = "sasl: { mechanism: AWS_MSK_IAM, region: eu-west-1 }";
+    let by_tls = "security_protocol: SSL";
+    for (servers, keys, suspected) in [
+        (
+            "kafka.internal:9092",
+            scram,
+            Some("port 9092 of MSK is for PLAINTEXT; for SCRAM-SHA-512 it is 9096 (public 9196)"),
+        ),
+        (
+            "kafka.internal",
+            by_tls,
+            Some("port 9092 of MSK is for PLAINTEXT; for SSL it is 9094 (public 9194)"),
+        ),
+        (
+            "a:9098,b:9096",
+            iam,
+            Some("port 9096 of MSK is for SCRAM-SHA-512; for AWS_MSK_IAM it is 9098 (public 9198)"),
+        ),
+        (
+            "kafka.internal:9096",
+            "",
+            Some("port 9096 of MSK is for SCRAM-SHA-512; for PLAINTEXT it is 9092"),
+        ),
+        ("kafka.internal:9196", scram, None),
+        ("kafka.internal:19092", scram, None),
+    ] {
+        let config = read(&at(servers, keys)).unwrap();
+        let kafka = config.kafka.unwrap();
+        assert_eq!(kafka.suspicious_ports().as_deref(), suspected, "{servers} {keys}");
+    }
+}
+
+#[test]
 fn settings_of_the_connector_are_pasted() {
     let text = no_state(&in_kafka(
         r#"compat: mongo-kafka, connector: {

@@ -45,11 +45,11 @@ impl CheckpointTopic {
             return Ok(None);
         }
         let reader = observer.client.reader(Isolation::Committed, &observer.group)?;
-        let name = Arc::clone(name);
+        let (client, name) = (observer.client.clone(), Arc::clone(name));
         let (topic, slots) = blocking(move || {
             let mut topic = CheckpointTopic::empty(&name);
             let mut slots: BTreeMap<(LaneId, u64), Slot> = BTreeMap::new();
-            scan(&reader, &name, |message, key, value| {
+            scan(&client, &reader, &name, |message, key, value| {
                 topic.take(key, value)?;
                 if key.starts_with(b"stream/") {
                     let (stream, Numbered { n, value }) = StoredStream::read(value)?;

@@ -1,6 +1,7 @@
 //! The document before and after a change, and what is left out of it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bson::{Bson, Document, doc};
 use mongodb::Database;
@@ -8,9 +9,12 @@ use tailwater_core::ErrorKind;
 use tailwater_core::event::ChangeEvent;
 use tailwater_core::scope::Scope;
 use tailwater_core::watch::{BeforeChange, FullDocument, Watch};
+use tailwater_mongodb::Server;
 use tailwater_testkit::servers::Mongod;
 
 use crate::watcher::{Watcher, now};
+
+const DEADLINE: Duration = Duration::from_secs(60);
 
 fn scopes() -> Vec<Scope> {
     vec![Scope::Database("shop".into())]
@@ -169,4 +173,22 @@ async fn an_excluded_field_is_in_no_byte_of_any_event() {
     assert_eq!(delta(&events[3]), doc! { "user": { "name": "bob" } });
     assert_eq!(delta(&events[4]), doc! { "parts.1.n": 7 });
     assert_eq!(delta(&events[5]), doc! { "parts.3": { "n": 9 } });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_records_no_images_is_named_before_anything_runs() {
+    let Some(mongod) = Mongod::start().await.unwrap() else { return };
+    let client = mongod.client().await.unwrap();
+    write(&client.database("shop")).await;
+    let view = doc! { "create": "view", "viewOn": "plain", "pipeline": [] };
+    client.database("shop").run_command(view).await.unwrap();
+    client.database("other").collection("things").insert_one(doc! {}).await.unwrap();
+    let server = Server::connect(&mongod.uri(), 1, DEADLINE).await.unwrap();
+    let missing = async |scopes: &[Scope]| server.without_images(scopes).await.unwrap();
+    assert_eq!(missing(&scopes()).await, ["shop.plain"]);
+    assert_eq!(missing(&[Scope::collection("shop.r*").unwrap()]).await, Vec::<String>::new());
+    assert_eq!(missing(&[Scope::Deployment]).await, ["other.things", "shop.plain"]);
+    assert_eq!(missing(&[Scope::collection("*.t*").unwrap()]).await, ["other.things"]);
+    let oplog = server.oplog().await.unwrap().unwrap();
+    assert!(oplog.is_whole, "{oplog:?}");
 }

@@ -1,5 +1,6 @@
 //! One file a command; each wires parts together and holds no logic.
 
+pub(crate) mod check;
 pub(crate) mod checkpoint;
 pub(crate) mod dlq;
 pub(crate) mod engine;
@@ -17,6 +18,7 @@ pub(crate) async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(run) => Box::pin(run.execute(config)).await,
         Command::Query(query) => query.execute(config).await,
+        Command::Check(check) => Box::pin(check.execute(&cli.global)).await,
         Command::Schema(schema) => Box::pin(schema.execute(&cli.global)).await,
         Command::Status(status) => status.execute(&cli.global).await,
         Command::Dlq(dlq) => Box::pin(dlq.execute(&cli.global)).await,

@@ -7,7 +7,7 @@ use tailwater_testkit::servers::{Kafka, Options};
 use crate::stage::Stage;
 
 /// The arguments of each line behind the principal.
-fn rights(lines: &str, principal: &str) -> Vec<Vec<String>> {
+pub(crate) fn rights(lines: &str, principal: &str) -> Vec<Vec<String>> {
     let lines = lines.lines().filter(|line| line.starts_with("kafka-acls.sh "));
     let of_line = |line: &str| {
         let (line, _) = line.split_once("   # ").unwrap();

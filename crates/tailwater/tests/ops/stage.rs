@@ -87,6 +87,11 @@ impl Stage {
         bootstrap.clone_into(&mut self.bootstrap);
     }
 
+    /// Another MongoDB than that of all tests.
+    pub(crate) fn read_from(&mut self, uri: &str) {
+        uri.clone_into(&mut self.uri);
+    }
+
     /// Who is asked at first.
     pub(crate) fn bootstrap(&self) -> &str {
         &self.bootstrap

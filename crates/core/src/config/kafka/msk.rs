@@ -2,8 +2,8 @@
 //! anybody waits for it.
 
 use super::security::{Mechanism, Wanted};
-use super::servers::Server;
-use crate::config::SecurityProtocol;
+use super::servers::{Server, parse};
+use crate::config::{Kafka, Sasl, SecurityProtocol};
 
 /// A broker of MSK, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +83,32 @@ pub(super) fn mistake(server: &Server, wanted: Wanted) -> Option<(String, String
         None => format!("no broker of MSK listens on port {port}"),
     };
     Some((what, mend(right, change)))
+}
+
+impl Kafka {
+    /// What to think of when no connection is made: ports that brokers of MSK have for other ways to
+    /// sign in. A name may hide that the brokers are MSK's; where it shows it, the config is refused.
+    pub fn suspicious_ports(&self) -> Option<String> {
+        let mechanism = self.sasl.as_ref().map(|sasl| match sasl {
+            Sasl::AwsMskIam { .. } => "AWS_MSK_IAM",
+            sasl => sasl.mechanism(),
+        });
+        let by = mechanism.unwrap_or(self.security_protocol.name());
+        let right = match by {
+            "PLAINTEXT" => "9092",
+            "SSL" => "9094 (public 9194)",
+            "SCRAM-SHA-512" => "9096 (public 9196)",
+            "AWS_MSK_IAM" => "9098 (public 9198)",
+            _ => return None,
+        };
+        let servers = self.bootstrap_servers.split(',').filter_map(|server| parse(server).ok());
+        let other = servers.into_iter().find_map(|Server { port, .. }| {
+            let port = port.unwrap_or(9092);
+            speaks(port).filter(|speaks| *speaks != by).map(|speaks| (port, speaks))
+        });
+        let (port, speaks) = other?;
+        Some(format!("port {port} of MSK is for {speaks}; for {by} it is {right}"))
+    }
 }
 
 fn mend(right: u16, change: &str) -> String {

@@ -32,7 +32,7 @@ pub(super) fn read(section: &mut Section<'_>, reader: &Reader<'_>) -> (String, V
     (joined.join(","), servers)
 }
 
-fn parse(entry: &str) -> Result<Server, &'static str> {
+pub(super) fn parse(entry: &str) -> Result<Server, &'static str> {
     if entry.contains("://") {
         return Err("a broker has no scheme: `security_protocol` says how to talk to it");
     }

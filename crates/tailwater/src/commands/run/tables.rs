@@ -132,7 +132,7 @@ fn blocks_within(time: Duration, pace: Duration, lanes: usize) -> u64 {
 const LARGEST_WINDOW: u64 = 1_000_000;
 
 /// The window of new tables where none is configured.
-fn usual_window(needed: u64) -> u64 {
+pub(crate) fn usual_window(needed: u64) -> u64 {
     needed.div_ceil(1000).saturating_mul(1000).clamp(DEFAULT_DEDUPLICATION_WINDOW, LARGEST_WINDOW)
 }
 
