@@ -13,6 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tailwater_core::position::{Checkpoint, LaneId};
 use tailwater_core::{Error, ErrorKind, Result};
@@ -20,6 +21,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::part::{Batch, BatchLimits, Delivery, Part, Read, Source, Transform};
+
+/// How long the last save may take of who ends with an error: perhaps it will never be taken.
+const LAST_SAVE: Duration = Duration::from_secs(10);
+/// Nothing is lost: whoever goes on finds it delivered.
+const UNNOTED: &str = "what was delivered last is not noted";
 
 /// Runs until `stop`, or until an error that only an operator can mend.
 ///
@@ -41,10 +47,12 @@ where
     let result = work(source, transform, &mut delivery, limits, stop).await;
     if let Err(error) = &result
         && error.kind() != ErrorKind::Storage
-        && let Err(unsaved) = delivery.settle().await
     {
-        // Nothing is lost: the next run finds it delivered.
-        warn!(error = %unsaved, "what was delivered last is not noted");
+        match tokio::time::timeout(LAST_SAVE, delivery.settle()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(unsaved)) => warn!(error = %unsaved, "{UNNOTED}"),
+            Err(_) => warn!("{UNNOTED}"),
+        }
     }
     if let Err(error) = &result
         && let Some(gap) = error.gap()
@@ -77,7 +85,8 @@ where
             tokio::select! {
                 biased;
                 started = start(&mut lanes, &mut source, &transform, delivery) => started?,
-                () = recall.overdue() => {}
+                // A recovery that was dropped half way is begun again from its claim.
+                () = recall.overdue() => lanes.claim_again(),
                 () = stop.cancelled() => break,
             }
             continue;
@@ -141,7 +150,14 @@ where
             }
         }
     }
-    delivery.settle().await
+    tokio::select! {
+        biased;
+        settled = delivery.settle() => settled,
+        () = recall.overdue() => {
+            warn!("{UNNOTED}");
+            Ok(())
+        }
+    }
 }
 
 /// The lanes of a worker, and which of them have still to be brought to where they go on.
@@ -183,6 +199,11 @@ impl Lanes {
 
     fn revoke(&mut self, lanes: &[LaneId]) {
         self.0.retain(|lane, _| !lanes.contains(lane));
+    }
+
+    fn claim_again(&mut self) {
+        let claimed = self.0.values_mut().filter(|stage| matches!(stage, Stage::Claimed(_)));
+        claimed.for_each(|stage| *stage = Stage::Assigned);
     }
 
     fn start_again(&mut self) {
@@ -259,7 +280,8 @@ async fn on_a_thread<T: Transform>(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
 
     use bytes::Bytes;
     use tailwater_core::gap::Gap;
@@ -267,29 +289,35 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::recall::{Recall, Recaller};
 
     /// How long after its claim a lane may be recovered.
     const LIFE: Duration = Duration::from_secs(90);
 
-    /// Assigns three lanes, then stops.
-    struct Three(bool, CancellationToken);
-
-    fn part(lane: &LaneId, range: SeqRange) -> Part<()> {
-        let next = Position { seq: range.last.plus(1), cursor: Bytes::new() };
-        let epoch = Epoch::new([0; 16]);
-        Part { lane: lane.clone(), epoch, range: Some(range), next, body: (), held: Vec::new() }
+    fn lane(partition: u32) -> LaneId {
+        LaneId::partition_of("t", partition)
     }
 
-    impl Source for Three {
+    fn three() -> Read<()> {
+        Read::Assigned((0..3).map(lane).collect())
+    }
+
+    /// Says what it is told to, then stops.
+    struct Script {
+        said: Arc<Mutex<VecDeque<Read<()>>>>,
+        recaller: Recaller,
+        stop: CancellationToken,
+    }
+
+    impl Source for Script {
         type Body = ();
 
         async fn read(&mut self, _: &BatchLimits) -> Result<Read<()>> {
-            if std::mem::replace(&mut self.0, true) {
-                self.1.cancel();
-                return Ok(Read::Batch(Batch { parts: Vec::new() }));
-            }
-            let lanes = (0..3).map(|partition| LaneId::partition_of("t", partition));
-            Ok(Read::Assigned(lanes.collect()))
+            let said = self.said.lock().unwrap().pop_front();
+            Ok(said.unwrap_or_else(|| {
+                self.stop.cancel();
+                Read::Batch(Batch { parts: Vec::new() })
+            }))
         }
 
         async fn seek(&mut self, _: &LaneId, _: Epoch, _: &Position) -> Result<()> {
@@ -297,7 +325,13 @@ mod tests {
         }
 
         async fn read_exactly(&mut self, lane: &LaneId, range: SeqRange) -> Result<Part<()>> {
-            Ok(part(lane, range))
+            let next = Position { seq: range.last.plus(1), cursor: Bytes::new() };
+            let (lane, epoch) = (lane.clone(), Epoch::new([0; 16]));
+            Ok(Part { lane, epoch, range: Some(range), next, body: (), held: Vec::new() })
+        }
+
+        fn recall(&self) -> Recall {
+            self.recaller.listen()
         }
     }
 
@@ -313,10 +347,15 @@ mod tests {
     }
 
     /// Every lane has something pending, which must be outlived.
-    #[derive(Default)]
     struct Pending {
-        claimed: BTreeMap<LaneId, Instant>,
-        recovered: usize,
+        said: Arc<Mutex<VecDeque<Read<()>>>>,
+        recaller: Recaller,
+        /// At the first recovery the last lane is wanted back.
+        disturbed: bool,
+        /// Nobody takes its commits.
+        thrown_out: bool,
+        claims: Vec<(LaneId, Instant)>,
+        recovered: Vec<LaneId>,
     }
 
     impl Delivery for &mut Pending {
@@ -338,13 +377,18 @@ mod tests {
             let next = Position { seq: Seq::ZERO, cursor: Bytes::new() };
             let epoch = Epoch::new([0; 16]);
             let at = Checkpoint { epoch, next, pending: Some(pending), renumbered: false };
-            self.claimed.extend(lanes.iter().map(|lane| (lane.clone(), Instant::now())));
+            self.claims.extend(lanes.iter().map(|lane| (lane.clone(), Instant::now())));
             Ok(vec![at; lanes.len()])
         }
 
         async fn recover(&mut self, part: Part<()>) -> Result<()> {
-            tokio::time::sleep_until(self.claimed[&part.lane] + LIFE).await;
-            self.recovered += 1;
+            if std::mem::take(&mut self.disturbed) {
+                let (release, _) = self.recaller.want_back(Duration::from_secs(10));
+                self.said.lock().unwrap().push_back(Read::Revoked(vec![lane(2)], release));
+            }
+            let claimed = self.claims.iter().rfind(|(lane, _)| *lane == part.lane).unwrap().1;
+            tokio::time::sleep_until(claimed + LIFE).await;
+            self.recovered.push(part.lane);
             Ok(())
         }
 
@@ -359,18 +403,57 @@ mod tests {
         }
 
         async fn settle(&mut self) -> Result<()> {
+            if self.thrown_out {
+                std::future::pending::<()>().await;
+            }
             Ok(())
         }
     }
 
+    fn scene(said: Vec<Read<()>>) -> (Script, Pending) {
+        let (said, recaller) = (Arc::new(Mutex::new(said.into())), Recaller::new());
+        let pending = Pending {
+            said: Arc::clone(&said),
+            recaller: recaller.clone(),
+            disturbed: false,
+            thrown_out: false,
+            claims: Vec::new(),
+            recovered: Vec::new(),
+        };
+        (Script { said, recaller, stop: CancellationToken::new() }, pending)
+    }
+
+    async fn play(script: Script, pending: &mut Pending) {
+        let stop = script.stop.clone();
+        run(script, Arc::new(Same), pending, BatchLimits::default(), stop).await.unwrap();
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_must_be_outlived_passes_for_all_lanes_at_the_same_time() {
-        let (began, stop) = (Instant::now(), CancellationToken::new());
-        let mut pending = Pending::default();
-        let source = Three(false, stop.clone());
-        let limits = BatchLimits::default();
-        run(source, Arc::new(Same), &mut pending, limits, stop).await.unwrap();
-        assert_eq!(pending.recovered, 3);
+        let began = Instant::now();
+        let (script, mut pending) = scene(vec![three()]);
+        play(script, &mut pending).await;
+        assert_eq!(pending.recovered, [0, 1, 2].map(lane));
         assert!(began.elapsed() < LIFE * 2, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_recovery_that_was_dropped_is_begun_again_from_a_new_claim() {
+        let (script, mut pending) = scene(vec![three()]);
+        pending.disturbed = true;
+        play(script, &mut pending).await;
+        assert_eq!(pending.recovered, [0, 1].map(lane));
+        let claims: Vec<LaneId> = pending.claims.into_iter().map(|(lane, _)| lane).collect();
+        assert_eq!(claims, [0, 1, 2, 0, 1].map(lane));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_was_thrown_out_ends_although_nobody_takes_its_commits() {
+        let began = Instant::now();
+        let (script, mut pending) = scene(Vec::new());
+        pending.thrown_out = true;
+        let (_release, _) = script.recaller.want_back(Duration::ZERO);
+        play(script, &mut pending).await;
+        assert!(began.elapsed() < Duration::from_secs(1));
     }
 }

@@ -200,11 +200,13 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
     /// Waits until no request of the lane can arrive any more; false if there was none. One that could
     /// arrive until a moment ago may have, behind the last look.
     async fn outlive(&self, lane: &LaneId) -> bool {
-        let until = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).remove(lane);
-        let Some(until) = until else { return false };
+        let arrivals = || self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(until) = arrivals().get(lane).copied() else { return false };
         let seconds = until.duration_since(Instant::now()).as_secs();
         info!(stream = %lane, seconds, "waiting until no earlier request can arrive");
         tokio::time::sleep_until(until).await;
+        // Only now: whoever is dropped while waiting has outlived nothing.
+        arrivals().remove(lane);
         true
     }
 

@@ -124,7 +124,11 @@ fn what_a_record_says_is_compared_with_the_truth() {
     let (one, two) = (r#""n":{"$numberLong":"1"}"#, r#""n":{"$numberLong":"2"}"#);
     assert_eq!(broken(value(one, two)), [Rule::Content], "another value");
     assert_eq!(broken(value(one, r#""n":{"$numberInt":"1"}"#)), [Rule::Content], "another type");
-    assert_eq!(broken(value(one, r#""n":{"$numberLong":"1""#)), [Rule::Lost, Rule::Content], "no JSON");
+    assert_eq!(
+        broken(value(one, r#""n":{"$numberLong":"1""#)),
+        [Rule::Lost, Rule::Content],
+        "no JSON"
+    );
     for header in 1..5 {
         let other = |records: &mut Vec<Record>| records[0].headers[header].1 = Some("9".into());
         assert_eq!(broken(other), [Rule::Identity]);
