@@ -57,6 +57,12 @@ impl Object {
         let (database, name) = (identifier(database), identifier(name.as_str()));
         Statement::plain(format!("DROP TABLE IF EXISTS {database}.{name} SYNC"))
     }
+
+    /// What drops a view, and never a table.
+    pub fn drop_view(database: &str, name: &TableName) -> Statement {
+        let (database, name) = (identifier(database), identifier(name.as_str()));
+        Statement::plain(format!("DROP VIEW IF EXISTS {database}.{name} SYNC"))
+    }
 }
 
 /// The tables and views by which ClickHouse reads topics itself.

@@ -68,7 +68,8 @@ impl Observer {
         let logs = self.ends(&all).await?;
         let from: Vec<_> = logs.iter().map(|(lane, log)| (lane.clone(), log.first)).collect();
         let reader = self.reading(&from)?;
-        let open = all.iter().map(partition).collect();
+        let open = logs.iter().filter(|(_, log)| log.first < log.stable);
+        let open = open.map(|(lane, log)| (partition(lane), log.stable)).collect();
         let (client, topic) = (self.client.clone(), topic.to_owned());
         blocking(move || {
             let mut found = Letters::default();
@@ -177,7 +178,7 @@ impl Observer {
         blocking(move || {
             let mut records = Vec::new();
             let what = || format!("cannot read `{lane}` from {from} to {last}");
-            let open = BTreeSet::from([partition(&lane)]);
+            let open = BTreeMap::from([(partition(&lane), last.plus(1))]);
             scan(&client, &reader, open, what, |Incoming { record, rejection }| {
                 let is_last = record.offset >= last;
                 if rejection.is_none() && offsets.contains(&record.offset) {
@@ -206,17 +207,17 @@ fn runs(places: BTreeMap<Seq, Place>) -> Vec<BTreeMap<Seq, Place>> {
     all
 }
 
-/// Takes every committed record of these partitions of one topic, the chunks joined, until there are no
-/// more or no more are wanted.
+/// Takes every committed record of these partitions of one topic, each up to where it ends now, the chunks
+/// joined, until no more are wanted. While somebody writes, the end itself never comes.
 fn scan(
     client: &Client,
     reader: &BaseConsumer<Context>,
-    open: BTreeSet<i32>,
+    open: BTreeMap<i32, Seq>,
     what: impl Fn() -> String,
     mut take: impl FnMut(Incoming) -> ControlFlow<()>,
 ) -> Result<()> {
-    let mut open: BTreeMap<i32, Joiner> =
-        open.into_iter().map(|partition| (partition, Joiner::default())).collect();
+    let joiner = |(partition, end)| (partition, (end, Joiner::default()));
+    let mut open: BTreeMap<i32, (Seq, Joiner)> = open.into_iter().map(joiner).collect();
     let mut joined = Vec::new();
     let mut heard = Instant::now();
     while !open.is_empty() {
@@ -226,12 +227,20 @@ fn scan(
             }
             None => continue,
             Some(Ok(message)) => {
-                if let Some(joiner) = open.get_mut(&message.partition()) {
-                    joiner.push(reader::record(&message), &mut joined);
+                let (partition, record) = (message.partition(), reader::record(&message));
+                if let Some((end, joiner)) = open.get_mut(&partition) {
+                    let is_last = record.offset.plus(1) >= *end;
+                    if record.offset < *end {
+                        joiner.push(record, &mut joined);
+                    }
+                    if is_last {
+                        joiner.give_up(&mut joined);
+                        open.remove(&partition);
+                    }
                 }
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
-                if let Some(mut joiner) = open.remove(&partition) {
+                if let Some((_, mut joiner)) = open.remove(&partition) {
                     joiner.give_up(&mut joined);
                 }
             }

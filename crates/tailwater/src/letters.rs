@@ -169,13 +169,17 @@ impl Letters {
         Ok(rows.into_iter().find(|row| row.epoch == letter.epoch))
     }
 
-    /// `None` for a row whose epoch is none of ours.
+    /// `None` for a row whose epoch is none of ours. Those of ClickHouse's Kafka engine have none.
     fn of_row(&self, row: &of_table::Letter) -> Option<Letter> {
         let lane = match self.cluster {
             Some(_) => LaneId::partition_of(&row.topic, row.partition),
             None => LaneId::stream(&row.topic),
         };
-        let place = Place { lane, epoch: Epoch::parse(&row.epoch)?, offset: Seq(row.offset) };
+        let epoch = match row.epoch.as_str() {
+            "" => Epoch::new([0; 16]),
+            text => Epoch::parse(text)?,
+        };
+        let place = Place { lane, epoch, offset: Seq(row.offset) };
         let namespace = match row.ns_coll.as_str() {
             "" => row.ns_db.clone(),
             coll => format!("{}.{coll}", row.ns_db),

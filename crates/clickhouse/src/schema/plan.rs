@@ -111,7 +111,15 @@ async fn plan_current(
     let thing = format!("view `{}`", name.view());
     let view = match unfit::engine(connection, &name.view()).await? {
         None => Step::make(thing, Action::sql(table::create_current_view(database, name))),
-        Some(_) => Step::there(thing, ""),
+        Some(row) if row.engine == "View" => Step::there(thing, ""),
+        Some(row) => {
+            let why = format!("something else has its name: {}", row.engine);
+            Step::wrong(
+                thing,
+                why,
+                "rename it, or give the tables another name by `tables.current`",
+            )
+        }
     };
     Ok([table, view])
 }

@@ -115,8 +115,11 @@ pub async fn plan_teardown(connection: &Connection, leaving: &Leaving) -> Result
         steps.push(match (leaving.data, others.is_empty()) {
             (false, _) => Step::stays(thing, ADD_DATA),
             (true, false) => Step::stays(thing, with_others()),
-            // Its view first.
-            (true, true) => Step::drop(thing, row.loses(), statements(&[&name.view(), &name])),
+            (true, true) => {
+                let view = Object::drop_view(database, &name.view());
+                let drops = vec![view, Object::drop(database, &name)];
+                Step::drop(thing, row.loses(), Action::Statements(drops))
+            }
         });
     }
     if let Some(row) = found.iter().find(|row| row.name == table::GAPS) {

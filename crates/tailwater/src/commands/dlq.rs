@@ -114,7 +114,9 @@ fn parse_time(text: &str) -> Result<Millis, String> {
 impl Dlq {
     pub(crate) async fn execute(self, global: &Global) -> anyhow::Result<()> {
         let file = config_file::require(global.config.as_deref())?;
-        let given = Given { parts: Some(Parts::default()), ..Given::default() };
+        // Nothing of what says which events have rows may be left out.
+        let parts = Parts { sink: true, ..Parts::default() };
+        let given = Given { parts: Some(parts), ..Given::default() };
         let config = config_file::read(&file, &given)?;
         match self {
             Self::List(list) => list.execute(&config, global).await,

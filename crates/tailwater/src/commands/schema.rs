@@ -53,7 +53,7 @@ Examples:
 const TEARDOWN_EXAMPLES: &str = "\
 Without `--data` it drops only what holds no data: the Kafka engine's table and views. With it go the
 tables, topics and groups of this pipeline, which must not run; the plan says what is lost with each.
-What others have made stays, whatever is said.
+Tables and views of others stay. A topic that is listed goes for all who read it.
 
 Examples:
   tailwater schema teardown -c tailwater.yaml

@@ -12,6 +12,7 @@ use tailwater_core::normalized::NormalizedEvent;
 use tailwater_core::reading::{Content, Reading};
 use tailwater_core::record::Record;
 use tailwater_core::spoken::table;
+use tailwater_core::topics::is_subscribed;
 use tailwater_core::{Error, ErrorKind, doc_id};
 use tailwater_kafka::Topics;
 use tailwater_kafka::replay::Replay;
@@ -52,6 +53,8 @@ struct LeftOut {
     gone: BTreeSet<String>,
     /// They are parts of events.
     parts: BTreeSet<String>,
+    /// They are of topics that the config does not read: another pipeline's.
+    others: BTreeSet<String>,
 }
 
 /// Plans to produce letters again.
@@ -66,6 +69,8 @@ pub(crate) async fn plan(
     for letter in chosen {
         if letter.replayed {
             left_out.replayed.insert(letter.id);
+        } else if !is_read(config, kafka, letter.place.lane.topic()) {
+            left_out.others.insert(letter.id);
         } else if letter.reason == Joiner::rejection().reason {
             left_out.parts.insert(letter.id);
         } else {
@@ -84,6 +89,13 @@ pub(crate) async fn plan(
         has_raw_cdc: config.clickhouse.as_ref().is_some_and(|it| it.tables.raw_cdc.is_some()),
         records,
     })
+}
+
+/// Whether a topic is one of those that the config's parts read.
+fn is_read(config: &Config, kafka: &Kafka, topic: &str) -> bool {
+    let reading = config.reading();
+    *kafka.topics.normalized == *topic
+        || reading.is_some_and(|reading| is_subscribed(&reading.topics, topic))
 }
 
 /// The records of the letters, as they were: those of normalize are in the letters, those of the sink
@@ -177,12 +189,13 @@ impl Plan {
             true => "nothing is to be produced again\n".to_owned(),
             false => format!("to be produced again:\n{}", table(&lines)),
         };
-        let LeftOut { replayed, have_rows, gone, parts } = &self.left_out;
+        let LeftOut { replayed, have_rows, gone, parts, others } = &self.left_out;
         for (ids, why) in [
             (replayed, "they were replayed before"),
             (have_rows, "their events have rows"),
             (gone, "their records are no longer in their topics"),
             (parts, "they are parts of events"),
+            (others, "the config does not read their topics"),
         ] {
             if !ids.is_empty() {
                 let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
