@@ -40,8 +40,8 @@ pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 pub(crate) const OWN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one step may take before it is tried again.
 const STEP: Duration = Duration::from_secs(30);
-/// How long a look at the queue of acknowledgements takes: always all of it, whatever comes. So does
-/// the wrapper's own flush, a tenth of a second each time.
+/// Between two looks at the queue of acknowledgements. The wrapper's own waiting, as in its flush,
+/// lasts as long as it may, whatever comes, and is busy for its last millisecond.
 const GLANCE: Duration = Duration::from_millis(1);
 /// Messages on their way, in kilobytes.
 const QUEUE_KBYTES: &str = "65536";
@@ -261,7 +261,8 @@ impl Open<'_> {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(Code::QueueFull), refused)) => {
                     record = refused;
-                    producer.poll(GLANCE);
+                    producer.poll(Duration::ZERO);
+                    std::thread::sleep(GLANCE);
                 }
                 Err((error, _)) => {
                     return Err(self.0.explain(error, format!("cannot send to topic `{topic}`")));
@@ -275,7 +276,8 @@ impl Open<'_> {
         let producer = &self.0.inner;
         let mut told = Instant::now();
         while producer.in_flight_count() > 0 {
-            producer.poll(GLANCE);
+            producer.poll(Duration::ZERO);
+            std::thread::sleep(GLANCE);
             if told.elapsed() > STEP {
                 warn!(id = %self.0.id, "kafka has not acknowledged everything yet");
                 told = Instant::now();
