@@ -48,7 +48,7 @@ pub(crate) async fn of_kafka(config: &Config) -> anyhow::Result<Status> {
 pub(crate) async fn of_cluster(config: &Config, cluster: &Cluster) -> anyhow::Result<Status> {
     let kafka = config.require_kafka()?;
     let mut status = empty(&config.pipeline);
-    streams(cluster, kafka, &mut status).await;
+    streams(cluster, config, kafka, &mut status).await;
     readers(cluster, config, kafka, &mut status).await?;
     let mut gaps: BTreeMap<String, GapRecord> =
         status.gaps.drain(..).map(|gap| (gap.id.clone(), gap)).collect();
@@ -78,8 +78,10 @@ fn note(unknown: &mut Vec<String>, error: impl Into<anyhow::Error>) {
     unknown.push(format!("{:#}", error.into()));
 }
 
-async fn streams(cluster: &Cluster, kafka: &Kafka, status: &mut Status) {
+async fn streams(cluster: &Cluster, config: &Config, kafka: &Kafka, status: &mut Status) {
     match CheckpointTopic::look(&cluster.observer, &kafka.topics.checkpoints).await {
+        // Others write the topics that it reads.
+        Ok(None) if config.mongodb.is_none() => {}
         Ok(None) => {
             let topic = &kafka.topics.checkpoints;
             status.unknown.push(format!("no source has run: there is no topic `{topic}`"));

@@ -193,6 +193,15 @@ fn a_transaction_that_stays_open_is_named() {
 fn what_could_not_be_looked_at_is_told() {
     let unknown = |_: &mut Look, last: &mut Look| last.status.unknown = vec!["no right".to_owned()];
     expect(unknown, "status", Verdict::Warn, "no right");
+    // Where others write the topics, there are no streams, and nobody else says it.
+    let (mut first, mut last) = (look(NOW), look(NOW + 6_000));
+    for look in [&mut first, &mut last] {
+        look.status.streams.clear();
+        look.status.unknown = vec!["no right".to_owned()];
+    }
+    let topics = ["t".to_owned()];
+    let probes = judge(&first, &last, &expected(&[], &topics));
+    assert!(probes.iter().any(|probe| probe.found.contains("no right")), "{probes:#?}");
     expect(|_, last| last.rows = None, "rows rise", Verdict::Warn, "not there yet");
 }
 
