@@ -13,7 +13,7 @@ use tailwater_testkit::kafka_rig::Records;
 async fn killed_at_any_moment_every_change_is_in_kafka_and_in_clickhouse_once() {
     let binary = Path::new(env!("CARGO_BIN_EXE_tailwater"));
     for (seed, records) in [(1, Records::Topic), (4, Records::Inline)] {
-        let plan = Plan::new(seed, 6).with_records(records);
+        let plan = Plan::new(seed, 4).with_records(records);
         match kafka_loop::run(binary, &plan, |line| println!("{line}")).await {
             Ok(Some(report)) => println!("{report}"),
             Ok(None) => {}
