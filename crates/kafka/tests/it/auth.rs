@@ -176,9 +176,9 @@ async fn a_listener_for_another_sign_in_is_told() {
     let lines = [
         line("bootstrap_servers", &secured.token),
         "security_protocol: SASL_PLAINTEXT".to_owned(),
-        format!("sasl: {{ mechanism: PLAIN, username: {user}, password: x }}"),
+        format!("sasl: {{ mechanism: SCRAM-SHA-256, username: {user}, password: x }}"),
     ];
-    refused(&lines, "mechanism", "the port is one for PLAIN").await;
+    refused(&lines, "mechanism", "the port must be one for this").await;
 }
 
 /// A client whose connection could be mended by waiting: it is told why none is made.

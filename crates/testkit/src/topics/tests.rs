@@ -39,7 +39,8 @@ fn topics() -> Topics {
 }
 
 fn record(event: &Event, partition: u32, offset: u64) -> Record {
-    let key = event.document.get_document("documentKey").or(event.document.get_document("_id"));
+    let token = doc! { "_id": event.document.get_document("_id").unwrap() };
+    let key = event.document.get_document("documentKey").unwrap_or(&token);
     let headers = [
         ("tw-format", "json".to_owned()),
         ("tw-op", event.operation.clone()),
@@ -52,7 +53,7 @@ fn record(event: &Event, partition: u32, offset: u64) -> Record {
         partition,
         offset,
         timestamp: Some(event.millis),
-        key: Some(json(key.unwrap()).into()),
+        key: Some(json(key).into()),
         value: Some(json(&event.document).into()),
         headers: headers.map(|(name, value)| (name.to_owned(), Some(value.into()))).into(),
     }

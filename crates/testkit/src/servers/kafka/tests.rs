@@ -71,7 +71,7 @@ async fn who_signs_in_is_let_in_and_nobody_else() {
     let mut distrustful = secured.by_certificate();
     distrustful.set("ssl.ca.location", text(&secured.stranger_certificate));
     let mut not_by_token = secured.by_token();
-    not_by_token.set("sasl.mechanism", "PLAIN");
+    not_by_token.set("sasl.mechanism", "SCRAM-SHA-256");
     not_by_token.set("sasl.username", Kafka::USER).set("sasl.password", Kafka::PASSWORD);
 
     let cases = [
