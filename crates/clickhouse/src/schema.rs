@@ -19,7 +19,7 @@ mod views;
 
 use tailwater_core::kafka_engine;
 use tailwater_core::rows::{Append, Layout, Namespace};
-use tailwater_core::table::{self, Column, TableName};
+use tailwater_core::table::{self, TableName};
 use tailwater_core::{Error, ErrorKind, Result};
 use tracing::{info, warn};
 
@@ -79,27 +79,22 @@ pub async fn prepare(connection: &Connection, layout: &Layout, wanted: &Wanted) 
     connection.ping().await?;
     check_version(connection).await?;
     refuse_beside_engine(connection, &layout.records).await?;
-    let comment = comment_of(&wanted.pipeline);
     let mut facts = Facts { window: u64::MAX, ttl_days: None, raw_cdc_ttl_days: None };
     for of in Append::ALL {
         let Some(name) = layout.name(of) else { continue };
-        let (create, columns) = statement(connection.database(), of, name, wanted);
-        make(connection, name, &create).await?;
-        unfit::refuse(unfit::of_columns(connection, name, columns).await?)?;
-        let row = unfit::engine(connection, name).await?.ok_or_else(|| unfit::gone(name))?;
-        let found = unfit::of_append(connection, name, row, wanted.window, &comment).await?;
+        make(connection, name, &create(connection.database(), of, name, wanted)).await?;
+        let found = unfit::look(connection, of, name, wanted).await?;
+        let found = found.ok_or_else(|| unfit::gone(name))?;
         unfit::refuse(found.unfit)?;
-        for (view, mend) in views(connection, name).await?.unfillable {
+        for (view, mend) in found.views.unfillable {
             warn!(view, "a view that fails once cannot be filled again; {mend}");
         }
         facts.window = facts.window.min(found.window);
         match of {
             Append::Records => facts.ttl_days = found.ttl_days,
             Append::RawCdc => facts.raw_cdc_ttl_days = found.ttl_days,
-            Append::DeadLetters => continue,
+            Append::DeadLetters => {}
         }
-        let ttl = unfit::of_ttl(connection, name, found.ttl_days, wanted.ttl_days);
-        unfit::refuse(ttl.into_iter().collect())?;
     }
     let gaps = TableName::new(table::GAPS);
     make(connection, &gaps, &table::create_gaps(connection.database())).await?;
@@ -111,28 +106,14 @@ fn comment_of(pipeline: &str) -> String {
     format!("{COMMENT}pipeline `{pipeline}`")
 }
 
-/// What makes an append table, and the columns that it must have.
-fn statement(
-    database: &str,
-    of: Append,
-    name: &TableName,
-    wanted: &Wanted,
-) -> (String, &'static [Column]) {
+/// What makes an append table.
+fn create(database: &str, of: Append, name: &TableName, wanted: &Wanted) -> String {
     let Wanted { pipeline, new_window, ttl_days, .. } = wanted;
     let comment = comment_of(pipeline);
     match of {
-        Append::Records => (
-            table::create_records(database, name, *new_window, *ttl_days, &comment),
-            table::RECORD_COLUMNS,
-        ),
-        Append::RawCdc => (
-            table::create_raw_cdc(database, name, *new_window, *ttl_days, &comment),
-            table::RAW_CDC_COLUMNS,
-        ),
-        Append::DeadLetters => (
-            table::create_dead_letters(database, name, *new_window, &comment),
-            table::DEAD_LETTER_COLUMNS,
-        ),
+        Append::Records => table::create_records(database, name, *new_window, *ttl_days, &comment),
+        Append::RawCdc => table::create_raw_cdc(database, name, *new_window, *ttl_days, &comment),
+        Append::DeadLetters => table::create_dead_letters(database, name, *new_window, &comment),
     }
 }
 
@@ -179,9 +160,8 @@ pub async fn prepare_current(
     let database = connection.database();
     let comment = comment_of_current(namespace);
     make(connection, current, &table::create_current(database, current, &comment)).await?;
-    unfit::refuse(unfit::of_columns(connection, current, table::CURRENT_COLUMNS).await?)?;
-    let row = unfit::engine(connection, current).await?.ok_or_else(|| unfit::gone(current))?;
-    unfit::refuse(unfit::of_current(connection, current, &row, &comment))?;
+    let found = unfit::look_current(connection, current, namespace).await?;
+    unfit::refuse(found.ok_or_else(|| unfit::gone(current))?)?;
     make(connection, &current.view(), &table::create_current_view(database, current)).await
 }
 

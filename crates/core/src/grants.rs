@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::Result;
-use crate::config::{Config, Kafka, Output};
+use crate::config::{Config, Kafka};
 use crate::scope::Scope;
 use crate::topics::covering;
 
@@ -203,7 +203,7 @@ impl Grants<'_> {
     fn sink(&mut self, config: &Config, kafka: &Kafka) {
         self.part = Part::Sink;
         let mut from = read(config);
-        if to_topic(config) {
+        if config.parts().normalize {
             from.extend(one(&kafka.topics.normalized));
         }
         self.topics("the events", from, &[Read, DescribeConfigs]);
@@ -221,7 +221,7 @@ impl Grants<'_> {
         own.extend(one(&kafka.topics.dead_letter));
         let why = "checkpoint rewind, dlq replay, gaps";
         self.topics(why, own, &[Create, Read, Write, DescribeConfigs]);
-        if to_topic(config) {
+        if config.parts().normalize {
             let normalized = one(&kafka.topics.normalized);
             self.topics("status, dlq replay", normalized, &[Read, Write, DescribeConfigs]);
         }
@@ -238,10 +238,6 @@ impl Grants<'_> {
 
 fn one(topic: &str) -> Vec<Names> {
     vec![Names::Literal(topic.to_owned())]
-}
-
-fn to_topic(config: &Config) -> bool {
-    config.normalizer.as_ref().is_some_and(|normalizer| normalizer.output == Output::Topic)
 }
 
 /// The topics that the source writes events to.

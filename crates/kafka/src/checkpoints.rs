@@ -33,7 +33,7 @@ use tailwater_pipeline::clock;
 use tailwater_pipeline::retry::Backoff;
 use tracing::{info, warn};
 
-use crate::classify;
+use crate::classify::{self, HANGING};
 use crate::client::{Client, Context, Isolation, PATIENCE, blocking};
 use crate::losses;
 use crate::producer::{Offsets, Open, Outgoing, TRANSACTION_TIMEOUT};
@@ -322,7 +322,7 @@ async fn wait_for(
                 ErrorKind::Unsuitable,
                 format!("a transaction on the checkpoint topic `{topic}` has been open at offset {stable} for {} s", started.elapsed().as_secs()),
             )
-            .with_hint("find it with `kafka-transactions.sh find-hanging`, and abort it with `kafka-transactions.sh abort`"));
+            .with_hint(HANGING));
         }
         if backoff.attempts().is_multiple_of(10) {
             warn!(topic = %topic, stable, end, "waiting for an open transaction before the checkpoints can be read");
@@ -357,8 +357,7 @@ fn scan(
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, 0, Offset::Beginning).map_err(failed)?;
     reader.assign(&list).map_err(failed)?;
-    let started = Instant::now();
-    let mut heard = started;
+    let mut heard = Instant::now();
     while heard.elapsed() < TRANSACTION_TIMEOUT {
         let message = match reader.poll(PATIENCE) {
             None => continue,

@@ -3,6 +3,10 @@
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use tailwater_core::{Error, ErrorKind};
 
+/// What to do about a transaction that stays open.
+pub(crate) const HANGING: &str = "find it with `kafka-transactions.sh find-hanging`, and abort it with \
+                                  `kafka-transactions.sh abort`";
+
 /// The kind of an error.
 pub fn kind(error: &KafkaError) -> ErrorKind {
     if matches!(error, KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_)) {

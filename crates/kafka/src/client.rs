@@ -56,6 +56,16 @@ impl fmt::Debug for Client {
     }
 }
 
+/// So much is fetched ahead before a reader asks for no more, in kilobytes.
+const AHEAD_KBYTES: &str = "4096";
+/// A reply is counted as it is compressed, and held as it is not, which may be twenty times as much: so
+/// it is to be small. Where the queue was full the next one is asked for soon, not after a second.
+const FETCHES: [(&str, &str); 3] = [
+    ("fetch.max.bytes", "1048576"),
+    ("fetch.message.max.bytes", "65536"),
+    ("fetch.queue.backoff.ms", "10"),
+];
+
 impl Client {
     /// A client of the servers, with properties of librdkafka that every client takes. They may hold
     /// secrets.
@@ -70,6 +80,7 @@ impl Client {
         tokens: Option<Tokens>,
         hint: &'static str,
     ) -> Self {
+        native::keep_little();
         let mut all = vec![(None, "bootstrap.servers".to_owned(), servers.to_owned())];
         all.extend(properties);
         Self {
@@ -132,8 +143,13 @@ impl Client {
             .set("auto.offset.reset", "error")
             .set("enable.partition.eof", "true")
             // What is fetched ahead is counted by no budget.
-            .set("queued.max.messages.kbytes", "16384")
+            .set("queued.max.messages.kbytes", AHEAD_KBYTES)
             .set("isolation.level", isolation.as_str());
+        for (name, value) in FETCHES {
+            if config.get(name).is_none() {
+                config.set(name, value);
+            }
+        }
         let made = config.create_with_context(self.context());
         let made = made.map_err(|error| classify::error(error, "cannot make a Kafka client"))?;
         Ok(self.signing_in(made))

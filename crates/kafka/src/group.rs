@@ -21,7 +21,7 @@ use tailwater_core::message::Joiner;
 use tailwater_core::position::{Epoch, LaneId, Position, Seq, SeqRange};
 use tailwater_core::record::Incoming;
 use tailwater_core::{Action, Error, ErrorKind, Result};
-use tailwater_pipeline::budget::{Budget, Share};
+use tailwater_pipeline::budget::{Budget, ENCODED_FACTOR, Share};
 use tailwater_pipeline::recall::Recall;
 use tailwater_pipeline::retry;
 use tailwater_pipeline::vitals::Vitals;
@@ -420,9 +420,10 @@ impl Gathered {
             true => lane.waits_since.or_else(|| Some(Instant::now())),
             false => None,
         };
-        let bytes = self.records[before..].iter().map(|incoming| incoming.record.bytes()).sum();
+        let bytes: usize =
+            self.records[before..].iter().map(|incoming| incoming.record.bytes()).sum();
         // What waits for chunks must not stand in the way of those.
-        share.resize(bytes);
+        share.resize(bytes * ENCODED_FACTOR);
         self.share = Some(match self.share.take() {
             Some(sofar) => sofar.and(share),
             None => share,

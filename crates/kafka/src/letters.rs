@@ -16,7 +16,7 @@ use tailwater_core::{Action, Error, ErrorKind, Result};
 use tailwater_pipeline::retry::{self, Backoff};
 use tracing::warn;
 
-use crate::classify;
+use crate::classify::{self, HANGING};
 use crate::client::{Client, Context, blocking};
 use crate::observer::{Log, Observer, lanes, partition};
 use crate::reader;
@@ -102,9 +102,7 @@ impl Observer {
             if started.elapsed() > OPEN {
                 let seconds = started.elapsed().as_secs();
                 let what = format!("a transaction on `{lane}` has been open for {seconds} s");
-                return Err(Error::new(ErrorKind::Unsuitable, what).with_hint(
-                    "find it with `kafka-transactions.sh find-hanging`, and abort it with `kafka-transactions.sh abort`",
-                ));
+                return Err(Error::new(ErrorKind::Unsuitable, what).with_hint(HANGING));
             }
             backoff.pause().await;
         }

@@ -10,7 +10,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -43,8 +43,11 @@ const STEP: Duration = Duration::from_secs(30);
 /// Between two looks at the queue of acknowledgements. The wrapper's own waiting, as in its flush,
 /// lasts as long as it may, whatever comes, and is busy for its last millisecond.
 const GLANCE: Duration = Duration::from_millis(1);
-/// Messages on their way, in kilobytes.
-const QUEUE_KBYTES: &str = "65536";
+/// So many bytes are on their way, each a copy that no budget counts; then sending waits. What is
+/// larger goes alone.
+const ON_THE_WAY: usize = 16 << 20;
+/// librdkafka's largest. It would refuse for ever what is larger than its queue, so it sets no bound.
+const QUEUE_KBYTES: &str = "2147483647";
 /// librdkafka's default.
 const USUAL_BATCH_BYTES: usize = 1_000_000;
 /// Larger than any message can be; what a topic takes is checked before.
@@ -71,11 +74,16 @@ pub(crate) struct Producer {
     id: Arc<str>,
     busy: Arc<Mutex<()>>,
     worn: Arc<AtomicBool>,
+    /// When the last transaction was committed.
+    committed: Arc<Mutex<Option<Instant>>>,
     batch_bytes: usize,
 }
 
 /// A commit that was answered within this time was sent once, as in [`RECONNECT`].
 const NEVER_RESENT: Duration = Duration::from_secs(2);
+/// So long brokers still write the marks of a transaction that they have said is committed. Who adds to
+/// the next one meanwhile is refused, and librdkafka asks again only after 20 ms.
+const MARKS: Duration = Duration::from_millis(8);
 /// How long a look at the group waits while transactions begin.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -116,13 +124,24 @@ impl Producer {
         }
         let batch_bytes = set.get("batch.size").and_then(|bytes| bytes.parse().ok());
         let batch_bytes = batch_bytes.unwrap_or(USUAL_BATCH_BYTES);
-        let landing = Landing { client: client.context(), landed: Mutex::default() };
+        let landing = Landing {
+            client: client.context(),
+            landed: Mutex::default(),
+            on_the_way: AtomicUsize::new(0),
+        };
         let inner = config
             .create_with_context(landing)
             .map_err(|error| classify::error(error, "cannot make a Kafka producer"))?;
         let inner = client.signing_in(inner);
-        let worn = Arc::default();
-        let this = Self { inner, client: client.clone(), id: id.into(), busy, worn, batch_bytes };
+        let this = Self {
+            inner,
+            client: client.clone(),
+            id: id.into(),
+            busy,
+            worn: Arc::default(),
+            committed: Arc::default(),
+            batch_bytes,
+        };
         // Who gives up must not go on: each try ends what a successor has open.
         let wanted = Arc::new(());
         let (producer, given_up) = (this.clone(), Arc::downgrade(&wanted));
@@ -147,6 +166,7 @@ impl Producer {
         let this = self.clone();
         blocking(move || {
             let _busy = this.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            this.let_marks_be_written();
             this.inner.context().begin();
             let begun = this.inner.begin_transaction();
             let what = || format!("cannot begin a transaction of `{}`", this.id);
@@ -177,6 +197,13 @@ impl Producer {
         .await
     }
 
+    fn let_marks_be_written(&self) {
+        let committed = *self.committed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(committed) = committed {
+            std::thread::sleep(MARKS.saturating_sub(committed.elapsed()));
+        }
+    }
+
     fn commit(&self) -> Result<()> {
         let what = format!("cannot commit a transaction of `{}`", self.id);
         let asked = Instant::now();
@@ -184,13 +211,18 @@ impl Producer {
         if asked.elapsed() > NEVER_RESENT {
             self.worn.store(true, Ordering::Release);
         }
+        *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         Ok(())
     }
 
-    /// Whether a copy of its last commit may still arrive, and would commit whatever is open then. The
-    /// next one that begins under its id has another epoch, to which the copy does nothing.
-    pub(crate) fn is_worn(&self) -> bool {
-        self.worn.load(Ordering::Acquire)
+    /// Refuses where a copy of its last commit may still arrive, and would commit whatever is open then.
+    /// The next one that begins under its id has another epoch, to which the copy does nothing.
+    pub(crate) fn refuse_worn(&self, hint: &'static str) -> Result<()> {
+        if !self.worn.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let what = "a commit was answered so late that a copy of it may still arrive";
+        Err(Error::new(ErrorKind::Unreachable, what).with_hint(hint))
     }
 
     fn abort(&self) -> Result<()> {
@@ -256,15 +288,24 @@ impl Open<'_> {
         record.payload = *value;
         record.timestamp = timestamp.map(|at| at.0);
         record.headers = (!headers.is_empty()).then_some(owned);
+        let landing = producer.context();
+        while landing.on_the_way.load(Ordering::Acquire) > ON_THE_WAY {
+            producer.poll(Duration::ZERO);
+            std::thread::sleep(GLANCE);
+        }
+        let bytes = bytes(*key, *value);
+        landing.on_the_way.fetch_add(bytes, Ordering::AcqRel);
         loop {
             match producer.send(record) {
                 Ok(()) => return Ok(()),
+                // Too many, not too large.
                 Err((KafkaError::MessageProduction(Code::QueueFull), refused)) => {
                     record = refused;
                     producer.poll(Duration::ZERO);
                     std::thread::sleep(GLANCE);
                 }
                 Err((error, _)) => {
+                    landing.on_the_way.fetch_sub(bytes, Ordering::AcqRel);
                     return Err(self.0.explain(error, format!("cannot send to topic `{topic}`")));
                 }
             }
@@ -308,6 +349,12 @@ impl Open<'_> {
 struct Landing {
     client: Context,
     landed: Mutex<Landed>,
+    /// Bytes that were sent and have not landed.
+    on_the_way: AtomicUsize,
+}
+
+fn bytes(key: Option<&[u8]>, value: Option<&[u8]>) -> usize {
+    [key, value].into_iter().flatten().map(<[u8]>::len).sum()
 }
 
 /// What became of the records of a transaction.
@@ -341,6 +388,8 @@ impl ProducerContext for Landing {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let (Ok(message) | Err((_, message))) = result;
+        self.on_the_way.fetch_sub(bytes(message.key(), message.payload()), Ordering::AcqRel);
         let mut landed = self.landed();
         match result {
             Ok(message) => {

@@ -16,7 +16,7 @@ use rdkafka::{Offset, Timestamp, TopicPartitionList};
 use tailwater_core::position::{LaneId, Millis, Seq};
 use tailwater_core::record::Record;
 use tailwater_core::{Action, Error, ErrorKind, Result};
-use tailwater_pipeline::budget::{Budget, Share};
+use tailwater_pipeline::budget::{Budget, ENCODED_FACTOR, Share};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
@@ -153,8 +153,8 @@ impl Work {
         for (lane, records) in gathered {
             // What was fetched for a place that is no longer wanted.
             let Some(mark) = self.marks.get(&lane).copied() else { continue };
-            let bytes = records.iter().map(Record::bytes).sum();
-            let share = self.runtime.block_on(self.budget.take(bytes));
+            let bytes: usize = records.iter().map(Record::bytes).sum();
+            let share = self.runtime.block_on(self.budget.take(bytes * ENCODED_FACTOR));
             let fetched = Fetched { lane, mark, records, share };
             if self.sender.blocking_send(Ok(fetched)).is_err() {
                 self.ended.store(true, Ordering::Release);

@@ -54,12 +54,8 @@ impl Replay {
     /// # Errors
     /// `Unsuitable` when a topic is gone; `InUse` when another replay has begun; those of sending.
     pub async fn produce(&self, records: Vec<(Place, Record)>) -> Result<()> {
-        if self.producer.is_worn() {
-            let what = "a commit was answered so late that a copy of it may still arrive";
-            return Err(Error::new(ErrorKind::Unreachable, what).with_hint(
-                "run it again: what was produced is marked, and is not produced twice",
-            ));
-        }
+        let hint = "run it again: what was produced is marked, and is not produced twice";
+        self.producer.refuse_worn(hint)?;
         let mut messages = Vec::with_capacity(2 * records.len());
         for (place, record) in records {
             messages.push(mark(&self.dead_letter, &place, self.at));

@@ -222,11 +222,8 @@ impl<P: Progress> Delivery for Transaction<P> {
     }
 
     async fn deliver(&mut self, batch: Batch<Messages>) -> Result<()> {
-        if self.producer.is_worn() {
-            let what = "a commit was answered so late that a copy of it may still arrive";
-            return Err(Error::new(ErrorKind::Unreachable, what)
-                .with_hint("nothing is lost: Tailwater begins again from the checkpoint"));
-        }
+        let hint = "nothing is lost: Tailwater begins again from the checkpoint";
+        self.producer.refuse_worn(hint)?;
         if batch.parts.is_empty() {
             return self.producer.look().await;
         }

@@ -165,21 +165,28 @@ impl Server {
 
     /// The oldest moment that the oplog still holds.
     pub(crate) async fn oldest(&self) -> Result<Timestamp> {
-        let what = "cannot read the start of the oplog";
-        let oplog = self.client.database("local").collection::<Document>("oplog.rs");
-        let first = oplog
-            .find_one(doc! {})
-            .sort(doc! { "$natural": 1 })
-            .projection(doc! { "ts": 1 })
-            .read_concern(ReadConcern::local())
-            .await
-            .map_err(|error| classify(&error, Phase::Connect, what))?;
+        let first = self.first_entry().await?;
         first.and_then(|entry| entry.get_timestamp("ts").ok()).ok_or_else(|| {
-            Error::new(ErrorKind::Unsuitable, format!("{what}: it holds no entry with a time"))
+            let what = format!("{OPLOG}: it holds no entry with a time");
+            Error::new(ErrorKind::Unsuitable, what)
                 .with_hint("give the start as a time, `--start 2026-01-31T12:00:00Z`")
         })
     }
+
+    /// When the oldest entry of the oplog was made, and what it says where it is a message.
+    pub(crate) async fn first_entry(&self) -> Result<Option<Document>> {
+        let oplog = self.client.database("local").collection::<Document>("oplog.rs");
+        oplog
+            .find_one(doc! {})
+            .sort(doc! { "$natural": 1 })
+            .projection(doc! { "ts": 1, "o.msg": 1 })
+            .read_concern(ReadConcern::local())
+            .await
+            .map_err(|error| classify(&error, Phase::Connect, OPLOG))
+    }
 }
+
+const OPLOG: &str = "cannot read the start of the oplog";
 
 /// `$changeStreamSplitLargeEvent` came with 7.0, and was put into 6.0.9; not into what lies between.
 fn splits_large_events(version: &str) -> bool {

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use bson::{Document, doc};
 use futures_util::TryStreamExt as _;
-use mongodb::options::ReadConcern;
 use mongodb::results::CollectionType;
 use tailwater_core::check::flow::Oplog;
 use tailwater_core::scope::{Scope, is_pattern};
@@ -45,16 +43,7 @@ impl Server {
         if self.about().replica_set.is_none() {
             return Ok(None);
         }
-        let what = "cannot read the start of the oplog";
-        let oplog = self.client.database("local").collection::<Document>("oplog.rs");
-        let first = oplog
-            .find_one(doc! {})
-            .sort(doc! { "$natural": 1 })
-            .projection(doc! { "ts": 1, "op": 1, "o.msg": 1 })
-            .read_concern(ReadConcern::local())
-            .await
-            .map_err(|error| classify(&error, Phase::Connect, what))?;
-        let first = first.unwrap_or_default();
+        let first = self.first_entry().await?.unwrap_or_default();
         let Ok(time) = first.get_timestamp("ts") else { return Ok(None) };
         // The first thing that a replica set ever does.
         let message = first.get_document("o").and_then(|entry| entry.get_str("msg"));

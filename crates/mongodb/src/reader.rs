@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tailwater_core::event::ChangeEvent;
 use tailwater_core::position::LaneId;
 use tailwater_core::{Action, Error, ErrorKind, Result};
-use tailwater_pipeline::budget::{Budget, Share};
+use tailwater_pipeline::budget::{Budget, ENCODED_FACTOR, Share};
 use tailwater_pipeline::retry::Backoff;
 use tailwater_pipeline::vitals::Vitals;
 use tracing::{info, warn};
@@ -28,9 +28,6 @@ use crate::request::{Cursor, Pace, Request};
 const SILENCE: Duration = Duration::from_secs(30);
 /// No getMore gets longer.
 const LONGEST_SILENCE: Duration = Duration::from_secs(480);
-/// What an event takes in memory besides itself, once it is encoded: its document again as bytes
-/// and as columns, and the whole event as text.
-const ENCODED_FACTOR: usize = 4;
 /// A reply holds no more, but for a single event that is larger.
 const FULL_REPLY: usize = 16 << 20;
 

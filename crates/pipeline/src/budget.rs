@@ -8,6 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
+/// What an event takes in memory, by its own size, until it is encoded and known: its document again as
+/// bytes and as columns, and the whole event as text.
+pub const ENCODED_FACTOR: usize = 4;
+
 /// Permits are counted in units, since a semaphore counts in 32 bits.
 const UNIT: usize = 1024;
 

@@ -423,9 +423,10 @@ pub async fn begin_missing(
     let mut begun = Vec::new();
     let lanes: Vec<LaneId> = lanes.into_iter().collect();
     let saved = store.load(&lanes).await?;
-    for lane in
-        lanes.into_iter().zip(saved).filter_map(|(lane, saved)| saved.is_none().then_some(lane))
-    {
+    for (lane, saved) in lanes.into_iter().zip(saved) {
+        if saved.is_some() {
+            continue;
+        }
         let epoch = new_epoch()?;
         info!(stream = %lane, %epoch, "stream begins");
         begun.push((

@@ -1,7 +1,7 @@
 //! The Kafka of a config, for commands that look at it.
 
 use tailwater_core::Result;
-use tailwater_core::config::{Config, Kafka, Output};
+use tailwater_core::config::{Config, Kafka};
 use tailwater_kafka::{Client, Observer, tokens};
 use tailwater_mongodb::connect;
 
@@ -43,12 +43,11 @@ pub(crate) async fn client(kafka: &Kafka) -> Result<Client> {
 /// The groups of a pipeline, in the order of its flow.
 pub(crate) fn groups(config: &Config, kafka: &Kafka) -> Vec<Group> {
     let raw = config.reading().map(|reading| reading.topics).unwrap_or_default();
-    let to_topic = config.normalizer.as_ref().is_some_and(|it| it.output == Output::Topic);
+    let parts = config.parts();
     let mut all = raw.clone();
-    if to_topic {
+    if parts.normalize {
         all.push(kafka.topics.normalized.to_string());
     }
-    let parts = config.parts();
     let group = |part, subscription, is_configured| {
         let name = format!("{}.{part}", config.pipeline);
         Group { part, name, subscription, is_configured }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tailwater_clickhouse::{Connection, schema};
-use tailwater_core::config::{Config, Kafka, Output};
+use tailwater_core::config::{Config, Kafka};
 use tailwater_core::kafka_engine::KafkaEngine;
 use tailwater_core::plan::{Action, Plan, Step};
-use tailwater_core::rows::{Namespace, RecordsFrom};
+use tailwater_core::rows::Namespace;
 use tailwater_core::scope::Scope;
 use tailwater_core::{ErrorKind, Result};
 use tailwater_embedded::EngineProcess;
@@ -295,18 +295,9 @@ pub(crate) fn expect_readable(config: &Config) -> anyhow::Result<()> {
 /// The tables that a config needs.
 fn tables_of(config: &Config, ingest: Ingest) -> anyhow::Result<schema::Tables> {
     let clickhouse = config.require_clickhouse()?;
-    let to_topic = config.normalizer.as_ref().is_some_and(|it| it.output == Output::Topic);
-    let from = if to_topic { RecordsFrom::Normalized } else { RecordsFrom::Inline };
     let scopes = config.mongodb.as_ref().map_or(&[][..], |mongodb| &mongodb.scopes);
-    let lanes = match &config.kafka {
-        None => scopes.len(),
-        Some(kafka) => {
-            let topics = config.reading().map_or(0, |reading| reading.topics.len());
-            topics * usize::try_from(kafka.topics.partitions).unwrap_or(1)
-        }
-    };
-    let (wanted, _) = tables::wanted(config, clickhouse, lanes);
-    let mut layout = tables::layout(clickhouse, from);
+    let (wanted, _) = tables::wanted(config, clickhouse);
+    let mut layout = tables::layout(config, clickhouse);
     let by_engine = ingest == Ingest::KafkaEngine;
     if by_engine {
         (layout.raw_cdc, layout.current) = (None, None);

@@ -32,7 +32,18 @@ async fn documents_of_16_mb_pass_though_each_is_as_large_as_the_budget() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_under_load_fills_the_budget_and_no_more() {
-    match outage::run(binary(), &Plan::short(Way::Direct), |line| println!("{line}")).await {
+    outage_through(Way::Direct).await;
+}
+
+/// What piles up waits in the topics, and the sink reads no more of it than it may hold.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_behind_a_kafka_fills_the_budget_and_no_more() {
+    outage_through(Way::Kafka).await;
+}
+
+#[expect(clippy::print_stdout, reason = "a test tells how it went")]
+async fn outage_through(way: Way) {
+    match outage::run(binary(), &Plan::short(way), |line| println!("{line}")).await {
         Ok(Some(report)) => println!("{report}"),
         Ok(None) => {}
         Err(error) => panic!("{error:#}"),

@@ -1,11 +1,11 @@
 //! Check: the tables as a run would find them, each with all that does not fit. It makes nothing.
 
 use tailwater_core::rows::{Append, Layout, Namespace};
-use tailwater_core::table::{self, TableName};
+use tailwater_core::table::TableName;
 use tailwater_core::{Error, Result};
 
-use super::views::{Views, views};
-use super::{Wanted, comment_of, comment_of_current, statement, unfit};
+use super::views::Views;
+use super::{Wanted, unfit};
 use crate::Connection;
 
 /// A table as a run would find it.
@@ -38,21 +38,15 @@ pub async fn append_tables(
     let mut all = Vec::new();
     for of in Append::ALL {
         let Some(name) = layout.name(of) else { continue };
-        let Some(row) = unfit::engine(connection, name).await? else {
-            all.push((name.clone(), Found::Missing));
-            continue;
+        let found = match unfit::look(connection, of, name, wanted).await? {
+            None => Found::Missing,
+            Some(found) => Found::There {
+                unfit: found.unfit.into_iter().map(Error::from).collect(),
+                window: Some(found.window),
+                views: found.views,
+            },
         };
-        let (_, columns) = statement(connection.database(), of, name, wanted);
-        let comment = comment_of(&wanted.pipeline);
-        let mut wrong = unfit::of_columns(connection, name, columns).await?;
-        let found = unfit::of_append(connection, name, row, wanted.window, &comment).await?;
-        wrong.extend(found.unfit);
-        if of != Append::DeadLetters {
-            wrong.extend(unfit::of_ttl(connection, name, found.ttl_days, wanted.ttl_days));
-        }
-        let unfit = wrong.into_iter().map(Error::from).collect();
-        let views = views(connection, name).await?;
-        all.push((name.clone(), Found::There { unfit, window: Some(found.window), views }));
+        all.push((name.clone(), found));
     }
     Ok(all)
 }
@@ -66,10 +60,12 @@ pub async fn current_table(
     current: &TableName,
     namespace: &Namespace,
 ) -> Result<Found> {
-    let Some(row) = unfit::engine(connection, current).await? else { return Ok(Found::Missing) };
-    let mut wrong = unfit::of_columns(connection, current, table::CURRENT_COLUMNS).await?;
-    let comment = comment_of_current(namespace);
-    wrong.extend(unfit::of_current(connection, current, &row, &comment));
-    let unfit = wrong.into_iter().map(Error::from).collect();
-    Ok(Found::There { unfit, window: None, views: Views::default() })
+    Ok(match unfit::look_current(connection, current, namespace).await? {
+        None => Found::Missing,
+        Some(unfit) => Found::There {
+            unfit: unfit.into_iter().map(Error::from).collect(),
+            window: None,
+            views: Views::default(),
+        },
+    })
 }

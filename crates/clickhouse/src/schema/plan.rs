@@ -14,7 +14,7 @@ use tailwater_core::{Error, Result};
 use tracing::{info, warn};
 
 use super::unfit::{self, Mend, Unfit};
-use super::{BESIDE_ENGINE, Wanted, check_names, check_version, views};
+use super::{BESIDE_ENGINE, Wanted, check_names, check_version};
 use crate::Connection;
 
 /// Which tables a pipeline needs.
@@ -39,26 +39,18 @@ pub async fn plan(connection: &Connection, tables: &Tables) -> Result<Vec<Step>>
     check_names(layout)?;
     connection.ping().await?;
     check_version(connection).await?;
-    let database = connection.database();
     let mut steps = Vec::new();
     for of in Append::ALL {
         let Some(name) = layout.name(of) else { continue };
-        let (create, columns) = super::statement(database, of, name, wanted);
         let thing = format!("table `{name}`");
-        let Some(row) = unfit::engine(connection, name).await? else {
+        let Some(found) = unfit::look(connection, of, name, wanted).await? else {
+            let create = super::create(connection.database(), of, name, wanted);
             steps.push(Step::make(thing, Action::sql(create)));
             continue;
         };
-        let comment = super::comment_of(&wanted.pipeline);
-        let mut all = unfit::of_columns(connection, name, columns).await?;
-        let found = unfit::of_append(connection, name, row, wanted.window, &comment).await?;
-        all.extend(found.unfit);
-        if of != Append::DeadLetters {
-            all.extend(unfit::of_ttl(connection, name, found.ttl_days, wanted.ttl_days));
-        }
         let days = found.ttl_days.map(|days| format!("its rows go after {days} days"));
-        steps.push(Step::new(thing, state(all, days.unwrap_or_default())));
-        for (view, mend) in views(connection, name).await?.unfillable {
+        steps.push(Step::new(thing, state(found.unfit, days.unwrap_or_default())));
+        for (view, mend) in found.views.unfillable {
             let why = format!("what fails in it once cannot be filled again: {mend}");
             steps.push(Step::stays(format!("view `{view}`"), why));
         }
@@ -100,13 +92,9 @@ async fn plan_current(
     let database = connection.database();
     let comment = super::comment_of_current(namespace);
     let thing = format!("table `{name}`");
-    let table = match unfit::engine(connection, name).await? {
+    let table = match unfit::look_current(connection, name, namespace).await? {
         None => Step::make(thing, Action::sql(table::create_current(database, name, &comment))),
-        Some(row) => {
-            let mut all = unfit::of_columns(connection, name, table::CURRENT_COLUMNS).await?;
-            all.extend(unfit::of_current(connection, name, &row, &comment));
-            Step::new(thing, state(all, String::new()))
-        }
+        Some(unfit) => Step::new(thing, state(unfit, String::new())),
     };
     let thing = format!("view `{}`", name.view());
     let view = match unfit::engine(connection, &name.view()).await? {

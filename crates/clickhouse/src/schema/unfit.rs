@@ -1,11 +1,13 @@
 //! Unfit: what of a table that is there does not fit, and what mends it. It looks and changes nothing.
 
 use serde::Deserialize;
+use tailwater_core::rows::{Append, Namespace};
 use tailwater_core::sql::literal;
 use tailwater_core::table::{self, Column, TableName};
 use tailwater_core::{Error, ErrorKind, Result};
 
-use super::COMMENT;
+use super::views::{Views, views};
+use super::{COMMENT, Wanted, comment_of, comment_of_current};
 use crate::Connection;
 
 /// What does not fit.
@@ -55,7 +57,7 @@ struct ColumnRow {
 }
 
 /// What does not fit of the columns of a table.
-pub(super) async fn of_columns(
+async fn of_columns(
     connection: &Connection,
     table: &TableName,
     wanted: &'static [Column],
@@ -101,7 +103,7 @@ fn compatible(found: &str, wanted: &str) -> bool {
 #[derive(Debug, Deserialize)]
 pub(super) struct EngineRow {
     pub(super) engine: String,
-    pub(super) engine_full: String,
+    engine_full: String,
     pub(super) comment: String,
 }
 
@@ -147,7 +149,7 @@ fn of_owner(
 }
 
 /// What does not fit of when the rows of a table go.
-pub(super) fn of_ttl(
+fn of_ttl(
     connection: &Connection,
     table: &TableName,
     found: Option<u32>,
@@ -166,36 +168,82 @@ pub(super) struct Found {
     pub(super) window: u64,
     pub(super) ttl_days: Option<u32>,
     pub(super) unfit: Vec<Unfit>,
+    pub(super) views: Views,
 }
 
-/// Looks at an append table, which is to remember `wanted` blocks.
-pub(super) async fn of_append(
+/// Looks at an append table; `None`: it is not there.
+pub(super) async fn look(
+    connection: &Connection,
+    of: Append,
+    table: &TableName,
+    wanted: &Wanted,
+) -> Result<Option<Found>> {
+    let Some(row) = engine(connection, table).await? else { return Ok(None) };
+    let columns = match of {
+        Append::Records => table::RECORD_COLUMNS,
+        Append::RawCdc => table::RAW_CDC_COLUMNS,
+        Append::DeadLetters => table::DEAD_LETTER_COLUMNS,
+    };
+    let comment = comment_of(&wanted.pipeline);
+    let ttl_days = table::ttl_of(&row.engine_full);
+    let mut unfit = of_columns(connection, table, columns).await?;
+    unfit.extend(of_owner(connection, table, &row.comment, &comment));
+    let (window, of_engine) = of_append(connection, table, &row, wanted.window).await?;
+    unfit.extend(of_engine);
+    if of != Append::DeadLetters {
+        unfit.extend(of_ttl(connection, table, ttl_days, wanted.ttl_days));
+    }
+    let views = views(connection, table).await?;
+    Ok(Some(Found { window, ttl_days, unfit, views }))
+}
+
+/// Looks at a current-state table; `None`: it is not there.
+pub(super) async fn look_current(
     connection: &Connection,
     table: &TableName,
-    row: EngineRow,
+    namespace: &Namespace,
+) -> Result<Option<Vec<Unfit>>> {
+    let Some(row) = engine(connection, table).await? else { return Ok(None) };
+    let mut unfit = of_columns(connection, table, table::CURRENT_COLUMNS).await?;
+    unfit.extend(of_owner(connection, table, &row.comment, &comment_of_current(namespace)));
+    let EngineRow { engine, engine_full, .. } = row;
+    if !(engine.ends_with("ReplacingMergeTree") && engine_full.contains("_version, _is_deleted")) {
+        unfit.push(Unfit::by_hand(
+            format!("the table `{table}` is not a ReplacingMergeTree(_version, _is_deleted)"),
+            "rename it; Tailwater makes a fitting one",
+        ));
+    }
+    Ok(Some(unfit))
+}
+
+/// How many blocks an append table remembers, which are to be `wanted`, and what does not fit of that.
+async fn of_append(
+    connection: &Connection,
+    table: &TableName,
+    row: &EngineRow,
     wanted: u64,
-    comment: &str,
-) -> Result<Found> {
-    let EngineRow { engine, engine_full, comment: found } = row;
-    let mut unfit: Vec<Unfit> = of_owner(connection, table, &found, comment).into_iter().collect();
-    let ttl_days = table::ttl_of(&engine_full);
-    let setting = match engine.as_str() {
+) -> Result<(u64, Option<Unfit>)> {
+    let setting = match row.engine.as_str() {
         "MergeTree" => "non_replicated_deduplication_window",
         other => {
-            unfit.push(match other {
+            let unfit = match other {
                 "ReplicatedMergeTree" | "SharedMergeTree" => Unfit::by_hand(
-                    format!("the table `{table}` is replicated: another replica may not show what was written"),
+                    format!(
+                        "the table `{table}` is replicated: another replica may not show what was written"
+                    ),
                     "use a MergeTree on one server; replicated tables are not supported yet",
                 ),
                 other => Unfit::by_hand(
-                    format!("the table `{table}` has the engine {other}, which may drop or merge rows"),
+                    format!(
+                        "the table `{table}` has the engine {other}, which may drop or merge rows"
+                    ),
                     "rename it; Tailwater makes a MergeTree",
                 ),
-            });
-            return Ok(Found { window: 0, ttl_days, unfit });
+            };
+            return Ok((0, Some(unfit)));
         }
     };
-    let window = match setting_of(&engine_full, setting) {
+    let window = match setting_of(&row.engine_full, setting) {
         Some(window) => window,
         None => {
             let sql = format!(
@@ -206,7 +254,7 @@ pub(super) async fn of_append(
             value.parse().unwrap_or(0)
         }
     };
-    if window < wanted {
+    let unfit = (window < wanted).then(|| {
         let mend = table::set_window(connection.database(), table, wanted);
         let why = match window {
             0 => format!(
@@ -216,27 +264,9 @@ pub(super) async fn of_append(
                 "the deduplication window of `{table}` is {window} blocks, not the {wanted} of `deduplication_window`"
             ),
         };
-        unfit.push(Unfit::by_statement(why, mend));
-    }
-    Ok(Found { window, ttl_days, unfit })
-}
-
-/// Looks at a current-state table.
-pub(super) fn of_current(
-    connection: &Connection,
-    table: &TableName,
-    row: &EngineRow,
-    comment: &str,
-) -> Vec<Unfit> {
-    let EngineRow { engine, engine_full, comment: found } = row;
-    let mut unfit: Vec<Unfit> = of_owner(connection, table, found, comment).into_iter().collect();
-    if !(engine.ends_with("ReplacingMergeTree") && engine_full.contains("_version, _is_deleted")) {
-        unfit.push(Unfit::by_hand(
-            format!("the table `{table}` is not a ReplacingMergeTree(_version, _is_deleted)"),
-            "rename it; Tailwater makes a fitting one",
-        ));
-    }
-    unfit
+        Unfit::by_statement(why, mend)
+    });
+    Ok((window, unfit))
 }
 
 /// The value of a setting in `… SETTINGS name = 1, other = 2`.

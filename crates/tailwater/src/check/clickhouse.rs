@@ -4,8 +4,8 @@ use tailwater_clickhouse::probe as look;
 use tailwater_clickhouse::schema::check::{self as schema, Found as Table};
 use tailwater_clickhouse::{Connection, Endpoint};
 use tailwater_core::check::{End, Findings, Probe, Verdict};
-use tailwater_core::config::{Config, Output, Target};
-use tailwater_core::rows::{Namespace, RecordsFrom};
+use tailwater_core::config::{Config, Target};
+use tailwater_core::rows::Namespace;
 use tailwater_core::scope::Scope;
 use tailwater_core::table::{self, TableName};
 use tailwater_core::{Error, ErrorKind, Result};
@@ -96,14 +96,9 @@ async fn all_tables(
     connection: &Connection,
     probes: &mut Vec<Probe>,
 ) -> Result<()> {
-    let to_topic = config.normalizer.as_ref().is_some_and(|it| it.output == Output::Topic);
-    let from = match config.kafka.is_some() && to_topic {
-        true => RecordsFrom::Normalized,
-        false => RecordsFrom::Inline,
-    };
     let clickhouse = config.require_clickhouse()?;
-    let layout = tables::layout(clickhouse, from);
-    let (wanted, needed) = tables::wanted(config, clickhouse, lanes(config));
+    let layout = tables::layout(config, clickhouse);
+    let (wanted, needed) = tables::wanted(config, clickhouse);
     for (name, found) in schema::append_tables(connection, &layout, &wanted).await? {
         probes.push(of_table(connection, &name, found, needed));
     }
@@ -115,18 +110,6 @@ async fn all_tables(
         probes.push(of_table(connection, &name, found, needed));
     }
     Ok(())
-}
-
-/// As many lanes as a run has.
-fn lanes(config: &Config) -> usize {
-    match (&config.kafka, &config.mongodb) {
-        (Some(kafka), _) => {
-            let topics = config.reading().map_or(1, |reading| reading.topics.len());
-            topics * usize::try_from(kafka.topics.partitions).unwrap_or(1)
-        }
-        (None, Some(mongodb)) => mongodb.scopes.len(),
-        (None, None) => 1,
-    }
 }
 
 fn of_table(connection: &Connection, name: &TableName, found: Table, needed: u64) -> Probe {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use tailwater_clickhouse::letters as of_table;
-use tailwater_core::config::{Config, Kafka, Output};
+use tailwater_core::config::{Config, Kafka};
 use tailwater_core::dead_letter::Place;
 use tailwater_core::message::Joiner;
 use tailwater_core::normalized::NormalizedEvent;
@@ -139,8 +139,7 @@ async fn with_rows(
         return Ok(Vec::new());
     };
     let reading = reading::of(config, kafka);
-    let to_topic = config.normalizer.as_ref().is_some_and(|it| it.output == Output::Topic);
-    let normalized = to_topic.then(|| &*kafka.topics.normalized);
+    let normalized = config.parts().normalize.then(|| &*kafka.topics.normalized);
     let (places, events): (Vec<&Place>, Vec<(String, String)>) = records
         .iter()
         .filter_map(|(place, record)| Some((place, event(&reading, normalized, place, record)?)))

@@ -6,7 +6,6 @@ use secrecy::ExposeSecret as _;
 use tailwater_clickhouse::{Mappings, ToRows, Watched};
 use tailwater_core::config::{Config, MongoDb};
 use tailwater_core::position::LaneId;
-use tailwater_core::rows::RecordsFrom;
 use tailwater_mongodb::{Server, Start, Streams, connect};
 use tailwater_pipeline::budget::Budget;
 use tailwater_pipeline::state_folder::StateFolder;
@@ -40,7 +39,7 @@ pub(super) async fn run(
             write_ahead::begin_missing(&mut folder, lanes, &origin).await?;
         }
         let watched = Watched::Streams(scopes.clone());
-        let ready = tables::prepare(&config, RecordsFrom::Inline, watched, scopes.len()).await?;
+        let ready = tables::prepare(&config, watched).await?;
         anyhow::Ok((server, ready))
     };
     let (server, ready) = tokio::select! {

@@ -1,7 +1,8 @@
 //! With a Kafka in the middle: source, normalize and sink, together in one process or apart.
 //!
-//! Each part runs the same loop with other ends. They share one memory budget and one end: when one
-//! fails for a reason that waiting does not mend, all end.
+//! Each part runs the same loop with other ends. Each has an equal share of the memory budget, so that a
+//! sink whose ClickHouse is away does not stop the source beside it. They share one end: when one fails
+//! for a reason that waiting does not mend, all end.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -10,10 +11,10 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
 use tailwater_clickhouse::{Connection, Mappings, OfRecords, ToRows, Watched};
-use tailwater_core::config::{Compat, Config, Kafka, Output, Parts, Publish};
+use tailwater_core::config::{Compat, Config, Kafka, Parts, Publish};
 use tailwater_core::position::LaneId;
 use tailwater_core::producing::{self, Producing, Style};
-use tailwater_core::rows::{Namespace, RecordsFrom};
+use tailwater_core::rows::Namespace;
 use tailwater_core::scope::Scope;
 use tailwater_core::table;
 use tailwater_core::{Action, Error, ErrorKind};
@@ -59,14 +60,13 @@ struct Shared {
     config: Arc<Config>,
     client: Client,
     topics: Topics,
-    budget: Budget,
     start: Start,
     stop: CancellationToken,
 }
 
 /// Runs the parts until `stop`, or until one of them cannot go on.
 pub(super) async fn run(
-    config: Config,
+    mut config: Config,
     parts: Parts,
     start: Start,
     vitals: Vec<Vitals>,
@@ -88,9 +88,9 @@ pub(super) async fn run(
         () = stop.cancelled() => return Ok(()),
     }
     let topics = Topics::new(&client, NewTopics::of(kafka))?;
-    let budget = Budget::new(config.limits.memory_bytes);
+    config.limits.memory_bytes /= vitals.len().max(1);
     let config = Arc::new(config);
-    let shared = Shared { config, client, topics, budget, start, stop: stop.clone() };
+    let shared = Shared { config, client, topics, start, stop: stop.clone() };
     let mut running = JoinSet::new();
     for vitals in vitals {
         let shared = shared.clone();
@@ -113,6 +113,11 @@ pub(super) async fn run(
 impl Shared {
     fn kafka(&self) -> anyhow::Result<&Kafka> {
         Ok(self.config.require_kafka()?)
+    }
+
+    /// What a part of this process may have in flight.
+    fn budget(&self) -> Budget {
+        Budget::new(self.config.limits.memory_bytes)
     }
 
     fn limits(&self) -> BatchLimits {
@@ -182,7 +187,7 @@ impl Shared {
             prepared = prepare => prepared?,
             () = stop.cancelled() => return Ok(()),
         };
-        let budget = self.budget.clone();
+        let budget = self.budget();
         let lanes: Vec<LaneId> =
             mongodb.scopes.iter().map(|scope| LaneId::stream(&scope.entry())).collect();
         let transform = ToMessages::new(producing(kafka)).watching(mongodb.scopes.clone());
@@ -214,7 +219,7 @@ impl Shared {
             &name,
             &topics,
             self.topics.clone(),
-            self.budget.clone(),
+            self.budget(),
             vitals.clone(),
         )
         .await?;
@@ -251,16 +256,14 @@ impl Shared {
     async fn sink_once(&self, vitals: Vitals) -> anyhow::Result<()> {
         let kafka = self.kafka()?;
         let normalizer = self.config.normalizer.as_ref();
-        let to_topic = normalizer.is_some_and(|it| it.output == Output::Topic);
+        let to_topic = self.config.parts().normalize;
         let normalized = to_topic.then(|| Arc::clone(&kafka.topics.normalized));
-        let from = if to_topic { RecordsFrom::Normalized } else { RecordsFrom::Inline };
         let raw = kafka.topics.raw.clone();
         let topic_of = move |of: &Namespace| raw.topic(&of.db, &of.coll).map(|it| it.to_string());
         let watched = Watched::Topics(Arc::new(topic_of));
         let (mut topics, scopes) = self.reading()?;
-        let lanes = topics.len() * usize::try_from(kafka.topics.partitions).unwrap_or(1);
         topics.extend(normalized.iter().map(|topic| topic.to_string()));
-        let prepared = tables::prepare(&self.config, from, watched, lanes);
+        let prepared = tables::prepare(&self.config, watched);
         let Ready { tables, connection, batch, deadline, max_rejected, engine } = tokio::select! {
             ready = prepared => ready?,
             () = self.stop.cancelled() => return Ok(()),
@@ -269,7 +272,7 @@ impl Shared {
         let rows = ToRows::new(tables.layout().clone()).with_mappings(Mappings::new(mapping));
         let transform = OfRecords::new(reading::of(&self.config, kafka), normalized, scopes, rows);
         let name = format!("{}.sink", self.config.pipeline);
-        let (kafka_topics, budget) = (self.topics.clone(), self.budget.clone());
+        let (kafka_topics, budget) = (self.topics.clone(), self.budget());
         let group =
             Group::join(&self.client, &name, &topics, kafka_topics, budget, vitals.clone()).await?;
         let delivery = WriteAhead::new(group.offsets(), tables, deadline, vitals)

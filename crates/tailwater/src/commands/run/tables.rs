@@ -30,29 +30,23 @@ pub(super) struct Ready {
     pub(super) engine: Option<EngineProcess>,
 }
 
-/// Reaches the ClickHouse of a config, makes the tables that are missing and checks the others, for
-/// so many lanes.
-pub(super) async fn prepare(
-    config: &Config,
-    records_from: RecordsFrom,
-    watched: Watched,
-    lanes: usize,
-) -> anyhow::Result<Ready> {
+/// Reaches the ClickHouse of a config, makes the tables that are missing and checks the others.
+pub(super) async fn prepare(config: &Config, watched: Watched) -> anyhow::Result<Ready> {
     let clickhouse = config.require_clickhouse()?;
     let patience = connect::DEFAULT_FIRST_CONNECTION;
     let batch = batch_limits(clickhouse, &config.limits);
     let deadline = clickhouse.insert_deadline.unwrap_or(DEFAULT_INSERT_DEADLINE);
-    let (wanted, needed) = wanted(config, clickhouse, lanes);
+    let (wanted, needed) = wanted(config, clickhouse);
     let (endpoint, engine) = reach(&clickhouse.target, &config.state).await?;
     let connection = Connection::new(endpoint)?;
-    let layout = layout(clickhouse, records_from);
+    let layout = layout(config, clickhouse);
     let prepared = || schema::prepare(&connection, &layout, &wanted);
     let facts = retry::patiently(patience, prepared).await?;
     info!(url = %connection.endpoint().url, database = connection.database(), "ready");
     if needed > facts.window {
         let mend = table::set_window(connection.database(), &layout.records, usual_window(needed));
         warn!(
-            lanes,
+            lanes = lanes(config),
             window = facts.window,
             needed,
             mend,
@@ -73,10 +67,13 @@ pub(super) async fn prepare(
 }
 
 /// Where the rows of a config go.
-pub(crate) fn layout(clickhouse: &ClickHouse, records_from: RecordsFrom) -> Layout {
+pub(crate) fn layout(config: &Config, clickhouse: &ClickHouse) -> Layout {
     Layout {
         records: clickhouse.tables.records.clone(),
-        records_from,
+        records_from: match config.parts().normalize {
+            true => RecordsFrom::Normalized,
+            false => RecordsFrom::Inline,
+        },
         raw_cdc: clickhouse.tables.raw_cdc.clone(),
         dead_letters: TableName::new(DEAD_LETTERS),
         current: clickhouse.tables.current.clone(),
@@ -85,11 +82,8 @@ pub(crate) fn layout(clickhouse: &ClickHouse, records_from: RecordsFrom) -> Layo
 
 /// What the event tables of a config are to be, and how many blocks its lanes write while a block may
 /// still come.
-pub(crate) fn wanted(
-    config: &Config,
-    clickhouse: &ClickHouse,
-    lanes: usize,
-) -> (schema::Wanted, u64) {
+pub(crate) fn wanted(config: &Config, clickhouse: &ClickHouse) -> (schema::Wanted, u64) {
+    let lanes = lanes(config);
     let deadline = clickhouse.insert_deadline.unwrap_or(DEFAULT_INSERT_DEADLINE);
     let pace = batch_limits(clickhouse, &config.limits).patience(lanes, BUSY_LANES);
     let needed = blocks_within(2 * deadline, pace, lanes);
@@ -101,6 +95,18 @@ pub(crate) fn wanted(
         ttl_days: clickhouse.ttl_days,
     };
     (wanted, needed)
+}
+
+/// As many lanes as a config has, as far as it tells.
+fn lanes(config: &Config) -> usize {
+    match (&config.kafka, &config.mongodb) {
+        (Some(kafka), _) => {
+            let topics = config.reading().map_or(1, |reading| reading.topics.len());
+            topics * usize::try_from(kafka.topics.partitions).unwrap_or(1)
+        }
+        (None, Some(mongodb)) => mongodb.scopes.len(),
+        (None, None) => 1,
+    }
 }
 
 /// The server to write to; the embedded one is started.
