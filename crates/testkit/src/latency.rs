@@ -25,8 +25,10 @@ const NAMESPACE: (&str, &str) = ("ingest", "files");
 const TOPIC: &str = "events.mongo.ingest.files";
 /// Writes go out this often, several at once.
 const BEAT: Duration = Duration::from_millis(10);
-/// Between two looks at the table.
-const GLANCE: Duration = Duration::from_millis(5);
+/// A later change has no earlier time than by so many milliseconds, by which a clock was set back.
+const CLOCK_STEP: i64 = 3000;
+/// Between two looks at the table, each of which costs what an insert costs.
+const GLANCE: Duration = Duration::from_millis(25);
 /// How long all of it may take to arrive behind the last write.
 const DEADLINE: Duration = Duration::from_secs(120);
 /// Writes of the first seconds, when everything is set up, do not count.
@@ -125,11 +127,18 @@ pub async fn run(binary: &Path, plan: Plan) -> anyhow::Result<Option<Report>> {
     let total = i64::from(plan.rate) * i64::try_from(plan.period.as_secs())?;
     let rows = tokio::spawn(async move {
         let mut seen = Seen::new();
-        let (mut low, mut since) = (0, 0);
+        let (mut low, mut since, mut count) = (0, 0, 0);
         let started = Instant::now();
         while low < total && started.elapsed() < plan.period + DEADLINE {
-            // Only the newest rows, which the table's order finds quickly: whoever looks must not be
-            // what the rows wait for. As a number that may be missing: other rows have none.
+            // Whoever looks must not be what the rows wait for: the parts know how many there are, and
+            // the newest rows the table's order finds quickly.
+            let there = clickhouse.compact("SELECT count() FROM record_raw").await?;
+            let there = there.first().map_or(0, |(rows,): &(u64,)| *rows);
+            if there == std::mem::replace(&mut count, there) {
+                tokio::time::sleep(GLANCE).await;
+                continue;
+            }
+            // A number that may be missing: other rows have none.
             let query = format!(
                 "SELECT attrs.n::Nullable(Int64) AS n, toUnixTimestamp64Milli(ts) AS at \
                  FROM record_raw WHERE ts >= fromUnixTimestamp64Milli({since}) AND n >= {low} \
@@ -140,14 +149,9 @@ pub async fn run(binary: &Path, plan: Plan) -> anyhow::Result<Option<Report>> {
             for (number, at) in found {
                 seen.entry(number).or_insert(now);
                 if number == low {
-                    // Later ones have no earlier time, but for what a clock is set back.
-                    (low, since) = (low + 1, at - 3000);
+                    (low, since) = (low + 1, at - CLOCK_STEP);
                 }
             }
-            while seen.contains_key(&low) {
-                low += 1;
-            }
-            tokio::time::sleep(GLANCE).await;
         }
         anyhow::Ok(seen)
     });
