@@ -127,6 +127,26 @@ impl CheckpointTopic {
         Ok(this)
     }
 
+    /// The gap records that were committed from an offset on, and where to look next.
+    ///
+    /// # Errors
+    /// Those of the cluster; `Corrupt` as [`CheckpointTopic::read`].
+    pub async fn gaps_from(
+        client: &Client,
+        group: &str,
+        name: &Arc<str>,
+        from: Seq,
+    ) -> Result<(Vec<GapRecord>, Seq)> {
+        let reader = client.reader(Isolation::Committed, group)?;
+        let (client, topic) = (client.clone(), Arc::clone(name));
+        blocking(move || {
+            let mut found = Self::empty(&topic);
+            let end = scan(&client, &reader, &topic, from, |_, key, value| found.take(key, value))?;
+            Ok((found.gaps.into_values().collect(), end))
+        })
+        .await
+    }
+
     /// How far a stream is.
     pub fn stream(&self, lane: &LaneId) -> Option<&Checkpoint> {
         self.streams.get(lane.topic()).map(|found| &found.value)
@@ -338,31 +358,37 @@ fn read(
     topic: &Arc<str>,
 ) -> Result<CheckpointTopic> {
     let mut found = CheckpointTopic::empty(topic);
-    scan(client, reader, topic, |_, key, value| found.take(key, value))?;
+    scan(client, reader, topic, Seq::ZERO, |_, key, value| found.take(key, value))?;
     Ok(found)
 }
 
-/// Takes in every record that is committed now and has not been taken back, with its key and its
-/// value.
+/// Takes in every record from an offset on that is committed now and has not been taken back, with its
+/// key and its value. Gives where that ends.
 fn scan(
     client: &Client,
     reader: &BaseConsumer<Context>,
     topic: &Arc<str>,
+    from: Seq,
     mut take: impl FnMut(&BorrowedMessage<'_>, &[u8], &[u8]) -> std::result::Result<(), String>,
-) -> Result<()> {
+) -> Result<Seq> {
     let what = || format!("cannot read the checkpoint topic `{topic}`");
     let failed = |error: KafkaError| classify::error(error, what());
     // While a source is busy its end never comes.
     let end = end(client, reader, topic)?;
+    let ended = Seq(u64::try_from(end).unwrap_or_default());
+    let from = match from {
+        Seq::ZERO => Offset::Beginning,
+        Seq(offset) => Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX)),
+    };
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, 0, Offset::Beginning).map_err(failed)?;
+    list.add_partition_offset(topic, 0, from).map_err(failed)?;
     reader.assign(&list).map_err(failed)?;
     let mut heard = Instant::now();
     while heard.elapsed() < TRANSACTION_TIMEOUT {
         let message = match reader.poll(PATIENCE) {
             None => continue,
             // All that is committed was read.
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(ended),
             Some(Err(error))
                 if classify::kind(&error).action() == tailwater_core::Action::Retry =>
             {
@@ -389,7 +415,7 @@ fn scan(
             .with_hint("name a topic of this pipeline's own in `kafka.topics.checkpoints`")
         })?;
         if message.offset() + 1 >= end {
-            return Ok(());
+            return Ok(ended);
         }
     }
     Err(Error::new(ErrorKind::Unreachable, what()))

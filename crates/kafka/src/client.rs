@@ -56,15 +56,10 @@ impl fmt::Debug for Client {
     }
 }
 
-/// So much is fetched ahead before a reader asks for no more, in kilobytes.
-const AHEAD_KBYTES: &str = "4096";
-/// A reply is counted as it is compressed, and held as it is not, which may be twenty times as much: so
-/// it is to be small. Where the queue was full the next one is asked for soon, not after a second.
-const FETCHES: [(&str, &str); 3] = [
-    ("fetch.max.bytes", "1048576"),
-    ("fetch.message.max.bytes", "65536"),
-    ("fetch.queue.backoff.ms", "10"),
-];
+/// So much is fetched ahead, in kilobytes, before a reader asks for no more. No budget counts it.
+const AHEAD_KBYTES: &str = "16384";
+/// Where that was full the next fetch comes soon, and not after a second.
+const FULL_MS: &str = "10";
 
 impl Client {
     /// A client of the servers, with properties of librdkafka that every client takes. They may hold
@@ -135,6 +130,10 @@ impl Client {
         isolation: Isolation,
         group: &str,
     ) -> Result<Arc<BaseConsumer<Context>>> {
+        self.reading(&self.reader_config(isolation, group))
+    }
+
+    fn reader_config(&self, isolation: Isolation, group: &str) -> ClientConfig {
         let mut config = self.config(Kind::Consumer);
         config
             .set("group.id", group)
@@ -142,14 +141,30 @@ impl Client {
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "error")
             .set("enable.partition.eof", "true")
-            // What is fetched ahead is counted by no budget.
             .set("queued.max.messages.kbytes", AHEAD_KBYTES)
             .set("isolation.level", isolation.as_str());
-        for (name, value) in FETCHES {
-            if config.get(name).is_none() {
-                config.set(name, value);
-            }
+        if config.get("fetch.queue.backoff.ms").is_none() {
+            config.set("fetch.queue.backoff.ms", FULL_MS);
         }
+        config
+    }
+
+    /// The same for many partitions at once. A reply is counted as it is compressed, and held as it is
+    /// not, which may be a hundred times as much: so it is to be small, unless somebody knows better.
+    pub(crate) fn reader_of_many(
+        &self,
+        isolation: Isolation,
+        group: &str,
+    ) -> Result<Arc<BaseConsumer<Context>>> {
+        let mut config = self.reader_config(isolation, group);
+        let sizes = ["fetch.max.bytes", "fetch.message.max.bytes", "max.partition.fetch.bytes"];
+        if sizes.iter().all(|size| config.get(size).is_none()) {
+            config.set("fetch.max.bytes", "1048576").set("fetch.message.max.bytes", "65536");
+        }
+        self.reading(&config)
+    }
+
+    fn reading(&self, config: &ClientConfig) -> Result<Arc<BaseConsumer<Context>>> {
         let made = config.create_with_context(self.context());
         let made = made.map_err(|error| classify::error(error, "cannot make a Kafka client"))?;
         Ok(self.signing_in(made))

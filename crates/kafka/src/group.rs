@@ -61,6 +61,8 @@ pub struct Group {
     said: VecDeque<Rebalance>,
     gaps: Vec<Gap>,
     marks: u64,
+    /// Since when nobody asks what has come.
+    left: Instant,
     watched: Instant,
     watch: Option<JoinHandle<Result<()>>>,
 }
@@ -106,6 +108,7 @@ impl Group {
             said: VecDeque::new(),
             gaps: Vec::new(),
             marks: 0,
+            left: Instant::now(),
             watched: Instant::now(),
             watch: None,
         })
@@ -231,9 +234,7 @@ impl Group {
     fn give_up(&mut self) -> Vec<Part<Records>> {
         let mut parts = Vec::new();
         for (id, lane) in &mut self.lanes {
-            if lane.from.is_some()
-                || lane.waits_since.is_none_or(|since| since.elapsed() < CHUNK_PATIENCE)
-            {
+            if lane.from.is_some() || !lane.has_waited_enough() {
                 continue;
             }
             warn!(stream = %id, "chunks of a record are missing");
@@ -248,24 +249,8 @@ impl Group {
         parts
     }
 
-    /// Notes that records are gone.
-    fn miss(&mut self, lane: &LaneId, first: Seq, last: Seq) {
-        warn!(stream = %lane, %first, %last, "records are gone before they were read");
-        self.gaps.push(Gap {
-            lane: lane.clone(),
-            reason: GapReason::RecordsGone,
-            times: (Moment::Unknown, Moment::Unknown),
-            events: Some((first, last)),
-            names: vec![lane.topic().to_owned()],
-            repair: "copy the collection again; keep records longer (retention.ms)",
-        });
-    }
-}
-
-impl Source for Group {
-    type Body = Records;
-
-    async fn read(&mut self, limits: &BatchLimits) -> Result<Read<Records>> {
+    /// What the group says, or what has come.
+    async fn next(&mut self, limits: &BatchLimits) -> Result<Read<Records>> {
         if let Ok(said) = self.member.rebalances.try_recv() {
             self.said.push_back(said);
         }
@@ -324,6 +309,31 @@ impl Source for Group {
             parts.push(lane.part(&id, range, records, share.into_iter().collect()));
         }
         Ok(Read::Batch(Batch { parts }))
+    }
+
+    /// Notes that records are gone.
+    fn miss(&mut self, lane: &LaneId, first: Seq, last: Seq) {
+        warn!(stream = %lane, %first, %last, "records are gone before they were read");
+        self.gaps.push(Gap {
+            lane: lane.clone(),
+            reason: GapReason::RecordsGone,
+            times: (Moment::Unknown, Moment::Unknown),
+            events: Some((first, last)),
+            names: vec![lane.topic().to_owned()],
+            repair: "copy the collection again; keep records longer (retention.ms)",
+        });
+    }
+}
+
+impl Source for Group {
+    type Body = Records;
+
+    async fn read(&mut self, limits: &BatchLimits) -> Result<Read<Records>> {
+        let away = self.left.elapsed();
+        self.lanes.values_mut().for_each(|lane| lane.was_left(away));
+        let said = self.next(limits).await;
+        self.left = Instant::now();
+        said
     }
 
     async fn seek(&mut self, id: &LaneId, epoch: Epoch, position: &Position) -> Result<()> {
@@ -389,6 +399,17 @@ impl Source for Group {
 }
 
 impl Lane {
+    /// While a delivery lasts nobody takes what has come, chunks neither: that is no waiting.
+    fn was_left(&mut self, away: Duration) {
+        if let Some(since) = &mut self.waits_since {
+            *since += away;
+        }
+    }
+
+    fn has_waited_enough(&self) -> bool {
+        self.waits_since.is_some_and(|since| since.elapsed() >= CHUNK_PATIENCE)
+    }
+
     fn part(&self, id: &LaneId, range: SeqRange, body: Records, held: Vec<Share>) -> Part<Records> {
         let next = Position { seq: range.last.plus(1), cursor: bytes::Bytes::new() };
         Part { lane: id.clone(), epoch: self.epoch, range: Some(range), next, body, held }
@@ -490,4 +511,24 @@ fn read_again(client: &Client, group: &str, id: &LaneId, from: Seq, last: Seq) -
     }
     info!(stream = %id, records = reread.records.len(), short = reread.short, "read again");
     Ok(reread)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_not_given_up_for_the_time_of_a_delivery() {
+        let mut lane = Lane {
+            epoch: Epoch::new([0; 16]),
+            next: Seq::ZERO,
+            from: None,
+            mark: 0,
+            joiner: Joiner::default(),
+            waits_since: Instant::now().checked_sub(CHUNK_PATIENCE),
+        };
+        assert!(lane.has_waited_enough());
+        lane.was_left(Duration::from_secs(10));
+        assert!(!lane.has_waited_enough());
+    }
 }

@@ -4,7 +4,7 @@
 #![expect(unsafe_code, reason = "calls of librdkafka that have no safe wrapper")]
 
 use std::ffi::{CStr, CString, c_char};
-use std::sync::{Arc, Once, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rdkafka::admin::AdminClient;
@@ -25,21 +25,23 @@ const NO_END_MS: i64 = 10 * 365 * 24 * 3600 * 1000;
 
 /// What librdkafka takes in one piece from here on goes back to the system once it is freed. By itself
 /// the C library keeps what is freed, per thread, and hundreds of megabytes of large records.
-#[cfg(target_env = "gnu")]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 const LARGE: libc::c_int = 128 << 10;
 
 /// Lets the C library, from which librdkafka has its memory, keep less of what is freed. For the whole
 /// process, once.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(crate) fn keep_little() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        #[cfg(target_env = "gnu")]
-        // SAFETY: it takes numbers, and the library does what it does under a lock.
-        unsafe {
-            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
-        }
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    // SAFETY: it takes two numbers, and one thread calls it.
+    ONCE.call_once(|| unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
     });
 }
+
+/// Other systems have other allocators.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(crate) fn keep_little() {}
 
 /// A client of librdkafka.
 pub(crate) trait Native: Send + Sync + 'static {

@@ -43,8 +43,7 @@ const STEP: Duration = Duration::from_secs(30);
 /// Between two looks at the queue of acknowledgements. The wrapper's own waiting, as in its flush,
 /// lasts as long as it may, whatever comes, and is busy for its last millisecond.
 const GLANCE: Duration = Duration::from_millis(1);
-/// So many bytes are on their way, each a copy that no budget counts; then sending waits. What is
-/// larger goes alone.
+/// So many bytes are on their way at most, each a copy that no budget counts; what is larger goes alone.
 const ON_THE_WAY: usize = 16 << 20;
 /// librdkafka's largest. It would refuse for ever what is larger than its queue, so it sets no bound.
 const QUEUE_KBYTES: &str = "2147483647";
@@ -74,8 +73,6 @@ pub(crate) struct Producer {
     id: Arc<str>,
     busy: Arc<Mutex<()>>,
     worn: Arc<AtomicBool>,
-    /// When the last transaction was committed.
-    committed: Arc<Mutex<Option<Instant>>>,
     batch_bytes: usize,
 }
 
@@ -128,20 +125,14 @@ impl Producer {
             client: client.context(),
             landed: Mutex::default(),
             on_the_way: AtomicUsize::new(0),
+            committed: Mutex::default(),
         };
         let inner = config
             .create_with_context(landing)
             .map_err(|error| classify::error(error, "cannot make a Kafka producer"))?;
         let inner = client.signing_in(inner);
-        let this = Self {
-            inner,
-            client: client.clone(),
-            id: id.into(),
-            busy,
-            worn: Arc::default(),
-            committed: Arc::default(),
-            batch_bytes,
-        };
+        let worn = Arc::default();
+        let this = Self { inner, client: client.clone(), id: id.into(), busy, worn, batch_bytes };
         // Who gives up must not go on: each try ends what a successor has open.
         let wanted = Arc::new(());
         let (producer, given_up) = (this.clone(), Arc::downgrade(&wanted));
@@ -166,12 +157,15 @@ impl Producer {
         let this = self.clone();
         blocking(move || {
             let _busy = this.busy.lock().unwrap_or_else(PoisonError::into_inner);
-            this.let_marks_be_written();
+            this.inner.context().let_marks_be_written();
             this.inner.context().begin();
             let begun = this.inner.begin_transaction();
             let what = || format!("cannot begin a transaction of `{}`", this.id);
             begun.map_err(|error| this.explain(error, what()))?;
-            let filled = fill(&Open(&this));
+            let open = Open(&this);
+            // What is still on its way would be waited for in an abort, by nobody who listens; and why it
+            // did not land is what was the matter.
+            let filled = fill(&open).map_err(|error| open.flush().err().unwrap_or(error));
             let Ok(value) = filled else {
                 this.abort()?;
                 return filled;
@@ -197,13 +191,6 @@ impl Producer {
         .await
     }
 
-    fn let_marks_be_written(&self) {
-        let committed = *self.committed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(committed) = committed {
-            std::thread::sleep(MARKS.saturating_sub(committed.elapsed()));
-        }
-    }
-
     fn commit(&self) -> Result<()> {
         let what = format!("cannot commit a transaction of `{}`", self.id);
         let asked = Instant::now();
@@ -211,7 +198,7 @@ impl Producer {
         if asked.elapsed() > NEVER_RESENT {
             self.worn.store(true, Ordering::Release);
         }
-        *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.inner.context().committed();
         Ok(())
     }
 
@@ -288,13 +275,12 @@ impl Open<'_> {
         record.payload = *value;
         record.timestamp = timestamp.map(|at| at.0);
         record.headers = (!headers.is_empty()).then_some(owned);
-        let landing = producer.context();
-        while landing.on_the_way.load(Ordering::Acquire) > ON_THE_WAY {
+        let (landing, bytes) = (producer.context(), bytes(*key, *value));
+        while !landing.has_room(bytes) {
             producer.poll(Duration::ZERO);
             std::thread::sleep(GLANCE);
         }
-        let bytes = bytes(*key, *value);
-        landing.on_the_way.fetch_add(bytes, Ordering::AcqRel);
+        landing.on_the_way.fetch_add(bytes, Ordering::Relaxed);
         loop {
             match producer.send(record) {
                 Ok(()) => return Ok(()),
@@ -305,7 +291,7 @@ impl Open<'_> {
                     std::thread::sleep(GLANCE);
                 }
                 Err((error, _)) => {
-                    landing.on_the_way.fetch_sub(bytes, Ordering::AcqRel);
+                    landing.on_the_way.fetch_sub(bytes, Ordering::Relaxed);
                     return Err(self.0.explain(error, format!("cannot send to topic `{topic}`")));
                 }
             }
@@ -351,6 +337,8 @@ struct Landing {
     landed: Mutex<Landed>,
     /// Bytes that were sent and have not landed.
     on_the_way: AtomicUsize,
+    /// When the last transaction was committed.
+    committed: Mutex<Option<Instant>>,
 }
 
 fn bytes(key: Option<&[u8]>, value: Option<&[u8]>) -> usize {
@@ -372,6 +360,22 @@ impl Landing {
     fn begin(&self) {
         *self.landed() = Landed::default();
     }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        let on_the_way = self.on_the_way.load(Ordering::Relaxed);
+        on_the_way == 0 || on_the_way + bytes <= ON_THE_WAY
+    }
+
+    fn committed(&self) {
+        *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn let_marks_be_written(&self) {
+        let committed = *self.committed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(committed) = committed {
+            std::thread::sleep(MARKS.saturating_sub(committed.elapsed()));
+        }
+    }
 }
 
 impl ClientContext for Landing {
@@ -389,7 +393,7 @@ impl ProducerContext for Landing {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         let (Ok(message) | Err((_, message))) = result;
-        self.on_the_way.fetch_sub(bytes(message.key(), message.payload()), Ordering::AcqRel);
+        self.on_the_way.fetch_sub(bytes(message.key(), message.payload()), Ordering::Relaxed);
         let mut landed = self.landed();
         match result {
             Ok(message) => {
@@ -405,7 +409,10 @@ impl ProducerContext for Landing {
                 }
             }
             Err((error, message)) => {
-                if landed.failed.is_none() {
+                // What was purged is told before what it was purged for.
+                let purged =
+                    |error: &KafkaError| error.rdkafka_error_code() == Some(Code::PurgeQueue);
+                if landed.failed.as_ref().is_none_or(|(_, error)| purged(error)) {
                     landed.failed = Some((message.topic().to_owned(), error.clone()));
                 }
             }

@@ -60,7 +60,7 @@ pub(crate) struct Reader {
 impl Reader {
     /// Starts the thread, with no lane to read.
     pub(crate) fn start(client: &Client, group: &str, budget: Budget) -> Result<Self> {
-        let consumer = client.reader(Isolation::Committed, group)?;
+        let consumer = client.reader_of_many(Isolation::Committed, group)?;
         let (orders, received) = commands::channel();
         let (sender, fetched) = mpsc::channel(CHANNEL);
         let ended = Arc::new(AtomicBool::new(false));

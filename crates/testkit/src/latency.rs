@@ -41,6 +41,8 @@ pub struct Plan {
     pub rate: u32,
     /// For how long.
     pub period: Duration,
+    /// The partitions of the topic.
+    pub partitions: u32,
     /// `clickhouse.batch.max_wait_ms`; `None`: as it is by default.
     pub max_wait_ms: Option<u64>,
 }
@@ -107,7 +109,8 @@ type Seen = HashMap<i64, Instant>;
 pub async fn run(binary: &Path, plan: Plan) -> anyhow::Result<Option<Report>> {
     let (db, coll) = NAMESPACE;
     let watch = Watch::Collections(vec![format!("{db}.{coll}")]);
-    let setup = Setup { max_wait_ms: plan.max_wait_ms, ..Setup::new(watch) };
+    let Plan { partitions, max_wait_ms, .. } = plan;
+    let setup = Setup { partitions, max_wait_ms, ..Setup::new(watch) };
     let Some(mut rig) = KafkaRig::start(binary, setup).await? else { return Ok(None) };
     rig.add(Role::All)?;
     let collection = rig.client.database(db).collection::<Document>(coll);

@@ -46,6 +46,9 @@ enum Bench {
         /// For how long
         #[arg(long, value_name = "N", default_value_t = 30)]
         seconds: u64,
+        /// Of the topic: a batch is an insert for each, and each table
+        #[arg(long, value_name = "N", default_value_t = 4)]
+        partitions: u32,
     },
 }
 
@@ -55,7 +58,9 @@ async fn main() -> ExitCode {
         Command::Demo(demo) => demo.run().await,
         Command::Soak(soak) => soak.run().await,
         Command::Bench(Bench::Throughput { events }) => measure_throughput(events).await,
-        Command::Bench(Bench::Latency { rate, seconds }) => measure_latency(rate, seconds).await,
+        Command::Bench(Bench::Latency { rate, seconds, partitions }) => {
+            measure_latency(rate, seconds, partitions).await
+        }
         Command::Prepare => Kafka::prepare().await,
     };
     match result {
@@ -75,15 +80,17 @@ async fn measure_throughput(events: u32) -> anyhow::Result<()> {
 }
 
 /// With the defaults, and with rows that wait for no others.
-async fn measure_latency(rate: u32, seconds: u64) -> anyhow::Result<()> {
+async fn measure_latency(rate: u32, seconds: u64, partitions: u32) -> anyhow::Result<()> {
     let period = Duration::from_secs(seconds);
     for max_wait_ms in [None, Some(20)] {
         let wait = max_wait_ms.map_or("the default".to_owned(), |millis| millis.to_string());
-        let plan = latency::Plan { rate, period, max_wait_ms };
+        let plan = latency::Plan { rate, period, partitions, max_wait_ms };
         let report = latency::run(&tailwater()?, plan)
             .await?
             .context("a server is missing: run `cargo xtask setup`")?;
-        print(&format!("{rate} inserts a second, max_wait_ms {wait}: {report}\n"));
+        print(&format!(
+            "{rate} inserts a second, {partitions} partitions, max_wait_ms {wait}: {report}\n"
+        ));
     }
     Ok(())
 }

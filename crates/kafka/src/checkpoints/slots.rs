@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rdkafka::message::Message as _;
 use tailwater_core::Result;
-use tailwater_core::position::{Checkpoint, LaneId, Millis};
+use tailwater_core::position::{Checkpoint, LaneId, Millis, Seq};
 
 use super::{CheckpointTopic, Numbered, StoredStream, scan};
 use crate::client::{Isolation, blocking};
@@ -49,7 +49,7 @@ impl CheckpointTopic {
         let (topic, slots) = blocking(move || {
             let mut topic = CheckpointTopic::empty(&name);
             let mut slots: BTreeMap<(LaneId, u64), Slot> = BTreeMap::new();
-            scan(&client, &reader, &name, |message, key, value| {
+            scan(&client, &reader, &name, Seq::ZERO, |message, key, value| {
                 topic.take(key, value)?;
                 if key.starts_with(b"stream/") {
                     let (stream, Numbered { n, value }) = StoredStream::read(value)?;

@@ -21,7 +21,7 @@ pub const NORMALIZED: &str = "events.normalized.record";
 pub(super) const DEAD_LETTER: &str = "events.dead_letter";
 /// The ledger's table, where there is one.
 pub const RAW_CDC: &str = "raw_cdc";
-/// Of every topic.
+/// Of every topic, where nothing else is said.
 const PARTITIONS: u32 = 4;
 
 /// What the rows of `record_raw` are made of.
@@ -46,6 +46,8 @@ pub struct Setup {
     pub raw_cdc: bool,
     /// A member that is killed is missed after so long, in milliseconds; `None`: as usual.
     pub session_ms: Option<u32>,
+    /// How many partitions topics get.
+    pub partitions: u32,
     /// The largest record of new topics; larger events go in chunks.
     pub max_message_bytes: Option<u64>,
     /// `clickhouse.batch.max_wait_ms`.
@@ -62,6 +64,7 @@ impl Setup {
             records: Records::AsTheyAre,
             raw_cdc: false,
             session_ms: None,
+            partitions: PARTITIONS,
             max_message_bytes: None,
             max_wait_ms: None,
             memory_bytes: None,
@@ -71,7 +74,7 @@ impl Setup {
     /// What the topics are like.
     pub fn topics(&self) -> Topics {
         let normalized = (self.records == Records::Topic).then(|| NORMALIZED.to_owned());
-        Topics { partitions: PARTITIONS, normalized }
+        Topics { partitions: self.partitions, normalized }
     }
 
     /// Writes the files.
@@ -99,7 +102,7 @@ impl Setup {
         writeln!(text, "version: 1\npipeline: {PIPELINE}")?;
         writeln!(text, "mongodb: {{ uri: \"{mongodb}\", {} }}", watched(&self.watch))?;
         writeln!(text, "kafka:\n  bootstrap_servers: \"{kafka}\"")?;
-        write!(text, "  topics: {{ partitions: {PARTITIONS}, replication_factor: 1")?;
+        write!(text, "  topics: {{ partitions: {}, replication_factor: 1", self.partitions)?;
         if let Some(bytes) = self.max_message_bytes {
             write!(text, ", max_message_bytes: {bytes}")?;
         }

@@ -36,7 +36,7 @@ impl Kafka {
 }
 
 /// What Tailwater sets itself, by the beginning of the name, and what to do instead.
-const OWNED: [(&str, &str); 34] = [
+const OWNED: [(&str, &str); 36] = [
     ("bootstrap.servers", "write `bootstrap_servers` in `kafka`"),
     ("metadata.broker.list", "write `bootstrap_servers` in `kafka`"),
     ("security.protocol", "write `security_protocol` in `kafka`"),
@@ -71,11 +71,14 @@ const OWNED: [(&str, &str); 34] = [
     ("allow.auto.create.topics", "remove it: topics are made as `topics` says"),
     ("delivery.report.only.error", REPORT),
     ("produce.offset.report", REPORT),
+    ("queue.buffering.max.kbytes", BOUNDED),
+    ("queued.max.messages.kbytes", BOUNDED),
     ("builtin.features", PROGRAM),
     ("log.queue", PROGRAM),
     ("enabled_events", PROGRAM),
 ];
 
+const BOUNDED: &str = "remove it: what is in flight is bounded by `limits.memory_bytes`";
 const ONCE: &str = "remove it: what is written is written once, and in order";
 const COMMIT: &str = "remove it: positions move when what is before them is durable";
 const REPORT: &str = "remove it: checkpoints hold what was written last";
@@ -184,7 +187,7 @@ const OF_ALL: [&str; 53] = [
 ];
 
 /// What consumers alone take.
-const OF_CONSUMERS: [&str; 19] = [
+const OF_CONSUMERS: [&str; 18] = [
     "check.crcs",
     "coordinator.query.interval.ms",
     "fetch.error.backoff.ms",
@@ -201,13 +204,12 @@ const OF_CONSUMERS: [&str; 19] = [
     "max.partition.fetch.bytes",
     "max.poll.interval.ms",
     "partition.assignment.strategy",
-    "queued.max.messages.kbytes",
     "queued.min.messages",
     "session.timeout.ms",
 ];
 
 /// What producers alone take.
-const OF_PRODUCERS: [&str; 17] = [
+const OF_PRODUCERS: [&str; 16] = [
     "batch.num.messages",
     "batch.size",
     "compression.codec",
@@ -218,7 +220,6 @@ const OF_PRODUCERS: [&str; 17] = [
     "message.send.max.retries",
     "message.timeout.ms",
     "queue.buffering.backpressure.threshold",
-    "queue.buffering.max.kbytes",
     "queue.buffering.max.messages",
     "queue.buffering.max.ms",
     "request.timeout.ms",

@@ -4,7 +4,6 @@
 //! sink whose ClickHouse is away does not stop the source beside it. They share one end: when one fails
 //! for a reason that waiting does not mend, all end.
 
-use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret as _;
 use tailwater_clickhouse::{Connection, Mappings, OfRecords, ToRows, Watched};
 use tailwater_core::config::{Compat, Config, Kafka, Parts, Publish};
-use tailwater_core::position::LaneId;
+use tailwater_core::position::{LaneId, Seq};
 use tailwater_core::producing::{self, Producing, Style};
 use tailwater_core::rows::Namespace;
 use tailwater_core::scope::Scope;
@@ -290,32 +289,38 @@ impl Shared {
 
     /// Copies what the source knows to be missing into the table of gaps.
     async fn mirror_gaps(&self, group: &str, connection: &Connection) -> Infallible {
-        let mut told = BTreeSet::new();
+        let mut next = Seq::ZERO;
         loop {
-            if let Err(error) = self.mirror_new_gaps(group, connection, &mut told).await {
-                debug!(error = format!("{error:#}"), "gap records are not mirrored yet");
-            }
+            next = match self.mirror_gaps_from(next, group, connection).await {
+                Ok(next) => next,
+                Err(error) => {
+                    debug!(error = format!("{error:#}"), "gap records are not mirrored yet");
+                    // Perhaps it is another topic by now. To tell them twice is to tell them once.
+                    Seq::ZERO
+                }
+            };
             tokio::time::sleep(MIRROR).await;
         }
     }
 
-    async fn mirror_new_gaps(
+    /// Gives where to look next.
+    async fn mirror_gaps_from(
         &self,
+        next: Seq,
         group: &str,
         connection: &Connection,
-        told: &mut BTreeSet<String>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Seq> {
         let checkpoints = &self.kafka()?.topics.checkpoints;
         if !self.topics.is_there(checkpoints).await? {
-            return Ok(());
+            return Ok(Seq::ZERO);
         }
-        let found = CheckpointTopic::read(&self.client, group, checkpoints).await?;
-        for gap in found.gaps().filter(|gap| !told.contains(&gap.id)).collect::<Vec<_>>() {
+        let found = CheckpointTopic::gaps_from(&self.client, group, checkpoints, next).await?;
+        let (gaps, next) = found;
+        for gap in &gaps {
             let sql = table::record_gap(connection.database(), gap);
             connection.execute(&sql, "cannot write a gap record").await?;
-            told.insert(gap.id.clone());
         }
-        Ok(())
+        Ok(next)
     }
 
     /// The raw topics, and the collections that count in them.

@@ -156,7 +156,7 @@ fn batch_limits(clickhouse: &ClickHouse, limits: &Limits) -> BatchLimits {
     let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     BatchLimits {
         max_rows: rows.map_or(max_rows, number),
-        max_bytes: bytes.map_or(max_bytes.min(limits.largest_batch()), number),
+        max_bytes: bytes.map_or(max_bytes, number).min(limits.largest_batch()),
         max_wait: wait.unwrap_or(max_wait),
     }
 }
