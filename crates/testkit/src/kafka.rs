@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use futures_util::future::try_join_all;
 use rdkafka::admin::{
-    AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
@@ -197,6 +198,18 @@ impl Cluster {
         let told = one(told, |code| code).with_context(|| format!("no topic `{topic}`"))?;
         let entry = told.get(name).with_context(|| format!("no setting `{name}`"))?;
         entry.value.clone().with_context(|| format!("`{name}` has no value"))
+    }
+
+    /// Changes a topic's setting.
+    ///
+    /// # Errors
+    ///
+    /// When the broker refuses.
+    pub async fn set_topic(&self, topic: &str, name: &str, value: &str) -> anyhow::Result<()> {
+        let config = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+        let told = self.admin()?.alter_configs([&config], &options()).await?;
+        one(told, |(_, code)| code).with_context(|| format!("cannot set `{name}` of `{topic}`"))?;
+        Ok(())
     }
 
     /// Writes records, each acknowledged; gives their partitions and offsets.

@@ -1,6 +1,7 @@
 //! Records that are no events, come in pieces, or lack one.
 
 use bson::{Binary, doc, spec::BinarySubtype};
+use tailwater_pipeline::failpoint;
 use tailwater_testkit::kafka::Message;
 
 use crate::stage::Stage;
@@ -27,6 +28,34 @@ async fn documents_of_megabytes_pass_through_a_topic_that_takes_one() {
     let mut sink = stage.start(&["sink"]);
     stage.judge(&mut [&mut source, &mut sink]).await;
     sink.stop().await;
+    source.stop().await;
+}
+
+/// What is wrong is told although much more is on its way behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_takes_less_by_now_is_named_and_gets_chunks_from_then_on() {
+    let Some(mut stage) = Stage::set("shrunk").await else { return };
+    let order = format!("{}:3:stop", failpoint::COMMITTED);
+    let mut source = stage.start_at(&["source"], &order);
+    stage.write_until(|| source.is_still()).await;
+    let topic = stage.topic("files");
+    stage.cluster.set_topic(&topic, "max.message.bytes", "100000").await.unwrap();
+    // The topic counts what is left of it once it is compressed.
+    let mut state = 1_u64;
+    let next = |_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    let bytes: Vec<u8> = (0..1 << 20).map(next).collect();
+    let large = (1000..1016).map(|id| {
+        let payload = Binary { subtype: BinarySubtype::Generic, bytes: bytes.clone() };
+        doc! { "_id": id, "payload": payload }
+    });
+    stage.coll("files").insert_many(large).await.unwrap();
+    source.go_on();
+    source.refuses(&["raise the topic's `max.message.bytes`"]).await;
+    let mut source = stage.start(&["source"]);
+    stage.judge_topics(&mut source).await;
     source.stop().await;
 }
 
