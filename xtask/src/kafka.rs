@@ -11,11 +11,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{cache, say};
 
-const VERSION: &str = "4.1.1";
-const FOLDER: &str = "kafka-4.1.1";
+const VERSION: &str = "4.1.2";
+const FOLDER: &str = "kafka-4.1.2";
 const JARS: &str = "kafka-libs";
 /// Of the lines that `sha256sum *.jar` prints, in the order of the names' bytes.
-const SHA256: &str = "7b72d6cc2fdc81a92289c1537c307ac7a0073572e0ade98a34e5146d5b7765be";
+const SHA256: &str = "53ca609b31a38c5ada765cf1b5c646c7ec3af635926ee1ac4b5d01195c4961cf";
 const VARIABLE: &str = "TAILWATER_KAFKA";
 const COPY: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
 /// The oldest Java that this broker runs on.
