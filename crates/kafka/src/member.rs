@@ -33,8 +33,9 @@ use crate::reader::lane_of;
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// A dead member is noticed within this time.
 const SESSION: Duration = Duration::from_secs(10);
-/// A member that cannot let its lanes go is thrown out of the group after this time.
-const HANG: Duration = Duration::from_secs(60);
+/// A member that cannot let its lanes go is thrown out of the group after this time. So long a group also
+/// waits, at times, for members of before its broker was killed.
+const HANG: Duration = Duration::from_secs(30);
 /// New topics and partitions are noticed within this time.
 const METADATA: Duration = Duration::from_secs(5);
 /// How long one look at the queue waits.

@@ -126,33 +126,37 @@ impl Shared {
 
     /// From MongoDB into raw topics: of several processes one works, the others stand by.
     async fn source(self, vitals: Vitals) -> anyhow::Result<()> {
-        let checkpoints = Arc::clone(&self.kafka()?.topics.checkpoints);
-        self.topics.ensure_checkpoints(&checkpoints).await?;
         let mut backoff = Backoff::new();
         loop {
             // Whoever was fenced stands anew: it works again only when it is its turn.
-            let mut election = Election::stand(&self.client, &self.config.pipeline, &checkpoints)?;
-            tokio::select! {
-                won = election.won() => won?,
-                () = self.stop.cancelled() => return Ok(()),
-            }
-            let stop = self.stop.child_token();
-            let mut work = Box::pin(self.copy(&checkpoints, vitals.clone(), stop.clone()));
-            let result = tokio::select! {
-                result = &mut work => result,
-                lost = election.lost() => {
-                    let release = lost?;
-                    info!("another process takes over");
-                    stop.cancel();
-                    let result = work.await;
-                    release.done();
-                    result
-                }
-            };
-            match result {
+            match self.stand(vitals.clone()).await {
                 Ok(()) if self.stop.is_cancelled() => return Ok(()),
                 Ok(()) => backoff = Backoff::new(),
                 Err(error) => pause(error, "source", &mut backoff).await?,
+            }
+        }
+    }
+
+    /// Stands by until it is our turn, and then works until it is another's.
+    async fn stand(&self, vitals: Vitals) -> anyhow::Result<()> {
+        let checkpoints = Arc::clone(&self.kafka()?.topics.checkpoints);
+        self.topics.ensure_checkpoints(&checkpoints).await?;
+        let mut election = Election::stand(&self.client, &self.config.pipeline, &checkpoints)?;
+        tokio::select! {
+            won = election.won() => won?,
+            () = self.stop.cancelled() => return Ok(()),
+        }
+        let stop = self.stop.child_token();
+        let mut work = Box::pin(self.copy(&checkpoints, vitals, stop.clone()));
+        tokio::select! {
+            result = &mut work => result,
+            lost = election.lost() => {
+                let release = lost?;
+                info!("another process takes over");
+                stop.cancel();
+                let result = work.await;
+                release.done();
+                result
             }
         }
     }
