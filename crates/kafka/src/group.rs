@@ -398,6 +398,13 @@ impl Source for Group {
     }
 }
 
+impl Drop for Group {
+    fn drop(&mut self) {
+        // The thread of the group, which ends first, may wait for lanes that nobody will let go any more.
+        self.said.clear();
+    }
+}
+
 impl Lane {
     /// While a delivery lasts nobody takes what has come, chunks neither: that is no waiting.
     fn was_left(&mut self, away: Duration) {
@@ -515,7 +522,45 @@ fn read_again(client: &Client, group: &str, id: &LaneId, from: Seq, last: Seq) -
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
+    use tailwater_pipeline::recall::Recaller;
+
     use super::*;
+    use crate::topics::NewTopics;
+
+    #[tokio::test]
+    async fn what_was_heard_and_not_told_holds_up_no_end() {
+        let client = Client::new("127.0.0.1:9", Vec::new(), None);
+        let new = NewTopics {
+            partitions: NonZeroU32::MIN,
+            replication_factor: 1,
+            retention: Duration::from_secs(1),
+            max_message_bytes: 1 << 20,
+        };
+        let topics = Topics::new(&client, new).unwrap();
+        let mut member = Member::join(&client, "g", &["t".to_owned()]).unwrap();
+        let (release, released) = Recaller::new().want_back(Duration::from_secs(600));
+        member.wait_at_the_end(move || released.wait());
+        let mut group = Group {
+            name: "g".into(),
+            topics,
+            member,
+            reader: Reader::start(&client, "g", Budget::new(1)).unwrap(),
+            vitals: Vitals::default(),
+            lanes: BTreeMap::new(),
+            said: VecDeque::new(),
+            gaps: Vec::new(),
+            marks: 0,
+            left: Instant::now(),
+            watched: Instant::now(),
+            watch: None,
+            client,
+        };
+        group.said.push_back(Rebalance::Revoked(Vec::new(), release));
+        let ended = tokio::task::spawn_blocking(move || drop(group));
+        tokio::time::timeout(Duration::from_secs(60), ended).await.unwrap().unwrap();
+    }
 
     #[test]
     fn chunks_are_not_given_up_for_the_time_of_a_delivery() {

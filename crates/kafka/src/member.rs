@@ -136,6 +136,16 @@ impl Member {
         Ok(Self { consumer, rebalances, busy, recall, left, thread: Some(thread) })
     }
 
+    /// Lets the thread of the group wait for this once it ends.
+    #[cfg(test)]
+    pub(crate) fn wait_at_the_end(&mut self, wait: impl FnOnce() + Send + 'static) {
+        let thread = self.thread.take();
+        self.thread = Some(std::thread::spawn(move || {
+            wait();
+            thread.map(std::thread::JoinHandle::join);
+        }));
+    }
+
     /// Tells when lanes are wanted back.
     pub(crate) fn recall(&self) -> Recall {
         self.recall.clone()

@@ -8,7 +8,7 @@ use super::TOOL_DEADLINE;
 use crate::servers::child::{Child, Exit};
 
 /// A test's broker lives for seconds: compiling well or collecting in parallel would not pay.
-const FLAGS: [&str; 9] = [
+const FLAGS: [&str; 10] = [
     "-Xms64m",
     "-Xmx512m",
     "-XX:+UseSerialGC",
@@ -16,6 +16,8 @@ const FLAGS: [&str; 9] = [
     "-XX:-UsePerfData",
     "-Djava.net.preferIPv4Stack=true",
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    // Who waits for whom in a group is told nowhere else.
+    "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.coordinator=info",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
 ];
