@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use bson::doc;
 use tailwater_testkit::kafka::Committed;
 use tailwater_testkit::servers::Weather;
 
@@ -37,56 +38,69 @@ async fn moves(mut stage: Stage) {
     stage.make_topics().await;
     let mut source = stage.start(&["source"]);
     let mut first = stage.start(&["sink"]);
-    stage.write(100).await;
+    write(&stage).await;
     stage.judge(&mut [&mut source, &mut first]).await;
     stage.proxy.turn(Weather::Silent);
-    stage.write(100).await;
-    let stuck = wait_for(&stage, is_pending).await;
+    write(&stage).await;
+    let stuck = wait_for(&stage, |_, lane| is_pending(lane)).await;
     assert!(stuck.len() > 1, "one lane is enough for the first sink: {stuck:?}");
 
     let direct = Some(stage.servers.engine.address());
     let directly = Settings { target: direct, ..stage.settings.clone() };
     let mut second = stage.start_as(&directly, &["sink"], None);
-    let moved = wait_for(&stage, |lane| {
-        stuck.get(&lane.partition).is_some_and(|stuck| lane.offset > stuck.offset)
-    })
-    .await;
-    stage.write(100).await;
+    let moved =
+        wait_for(&stage, |id, lane| stuck.get(&id).is_some_and(|stuck| lane.offset > stuck.offset))
+            .await;
+    write(&stage).await;
     // So far behind that a late word of the first one would show.
-    let ends: BTreeMap<u32, u64> = wait_for(&stage, |lane| {
-        moved.get(&lane.partition).is_some_and(|moved| lane.offset > moved.offset)
-    })
-    .await
-    .into_iter()
-    .map(|(partition, lane)| (partition, lane.offset))
-    .collect();
+    let ends =
+        wait_for(&stage, |id, lane| moved.get(&id).is_some_and(|moved| lane.offset > moved.offset))
+            .await;
     assert_eq!(ends.len(), moved.len());
 
     stage.proxy.turn(Weather::Clear);
     stage.judge(&mut [&mut source, &mut first, &mut second]).await;
-    for lane in stage.committed("files").await {
-        let before = ends.get(&lane.partition).copied();
+    for (id, lane) in committed(&stage).await {
+        let before = ends.get(&id).map(|lane| lane.offset);
         assert!(before.is_none_or(|before| lane.offset >= before), "{lane:?} was {before:?}");
     }
-    stage.write(100).await;
+    write(&stage).await;
     stage.judge(&mut [&mut source, &mut first, &mut second]).await;
     for part in [source, first, second] {
         part.stop().await;
     }
 }
 
-/// Waits until some lanes of `files` are so, and gives them. Others may follow within moments.
-async fn wait_for(stage: &Stage, is_so: impl Fn(&Committed) -> bool) -> BTreeMap<u32, Committed> {
+/// Writes into all lanes: which of them move is for whoever assigns them to say.
+async fn write(stage: &Stage) {
+    stage.write(100).await;
+    let jobs = (0..100).map(|number| doc! { "number": number });
+    stage.coll("jobs").insert_many(jobs).await.unwrap();
+}
+
+/// A collection, and a partition of its topic.
+type Lane = (&'static str, u32);
+
+async fn committed(stage: &Stage) -> BTreeMap<Lane, Committed> {
+    let mut lanes = BTreeMap::new();
+    for coll in ["files", "jobs"] {
+        let found = stage.committed(coll).await.into_iter();
+        lanes.extend(found.map(|lane| ((coll, lane.partition), lane)));
+    }
+    lanes
+}
+
+/// Waits until some lanes are so, and gives them. Others may follow within moments.
+async fn wait_for(
+    stage: &Stage,
+    is_so: impl Fn(Lane, &Committed) -> bool,
+) -> BTreeMap<Lane, Committed> {
     let started = Instant::now();
     let mut most = BTreeMap::new();
     let mut since = Instant::now();
     while most.is_empty() || since.elapsed() < 10 * LOOK {
-        let lanes = stage.committed("files").await;
-        let found: BTreeMap<u32, Committed> = lanes
-            .into_iter()
-            .filter(|lane| is_so(lane))
-            .map(|lane| (lane.partition, lane))
-            .collect();
+        let mut found = committed(stage).await;
+        found.retain(|id, lane| is_so(*id, lane));
         if found.len() > most.len() {
             (most, since) = (found, Instant::now());
         }
