@@ -8,7 +8,6 @@ use tailwater_core::event::ChangeEvent;
 use tailwater_core::mapping::Mapping;
 use tailwater_core::position::Plan;
 use tailwater_core::rows::{Entry, Layout, Rows};
-use tailwater_pipeline::budget::Share;
 use tailwater_pipeline::{Part, Transform};
 use tracing::warn;
 
@@ -99,10 +98,7 @@ impl ToRows {
         let entries = std::mem::take(&mut part.body);
         let rows = Rows::encode(&self.layout, mapping, part.lane.clone(), part.epoch, entries)?;
         // Until now it was a guess what the rows would take.
-        if let Some(mut share) = part.held.drain(..).reduce(Share::and) {
-            share.resize(rows.bytes());
-            part.held.push(share);
-        }
+        part.hold(rows.bytes());
         Ok(part.with_body(PartRows(rows)))
     }
 }

@@ -122,7 +122,7 @@ impl CheckpointTopic {
         let end = blocking(move || end(&asking, &uncommitted, &topic)).await?;
         wait_for(&committed, name, end, patience).await?;
         let (client, topic) = (client.clone(), Arc::clone(name));
-        let this = blocking(move || read(&client, &committed, &topic)).await?;
+        let (this, _) = blocking(move || read(&client, &committed, &topic, Seq::ZERO)).await?;
         info!(topic = %name, streams = this.streams.len(), "checkpoints read");
         Ok(this)
     }
@@ -139,12 +139,8 @@ impl CheckpointTopic {
     ) -> Result<(Vec<GapRecord>, Seq)> {
         let reader = client.reader(Isolation::Committed, group)?;
         let (client, topic) = (client.clone(), Arc::clone(name));
-        blocking(move || {
-            let mut found = Self::empty(&topic);
-            let end = scan(&client, &reader, &topic, from, |_, key, value| found.take(key, value))?;
-            Ok((found.gaps.into_values().collect(), end))
-        })
-        .await
+        let (found, end) = blocking(move || read(&client, &reader, &topic, from)).await?;
+        Ok((found.gaps.into_values().collect(), end))
     }
 
     /// How far a stream is.
@@ -351,15 +347,16 @@ async fn wait_for(
     }
 }
 
-/// Reads all that is committed.
+/// Reads all that is committed from an offset on; gives where that ends, too.
 fn read(
     client: &Client,
     reader: &BaseConsumer<Context>,
     topic: &Arc<str>,
-) -> Result<CheckpointTopic> {
+    from: Seq,
+) -> Result<(CheckpointTopic, Seq)> {
     let mut found = CheckpointTopic::empty(topic);
-    scan(client, reader, topic, Seq::ZERO, |_, key, value| found.take(key, value))?;
-    Ok(found)
+    let end = scan(client, reader, topic, from, |_, key, value| found.take(key, value))?;
+    Ok((found, end))
 }
 
 /// Takes in every record from an offset on that is committed now and has not been taken back, with its

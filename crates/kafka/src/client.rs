@@ -61,6 +61,13 @@ const AHEAD_KBYTES: &str = "16384";
 /// Where that was full the next fetch comes soon, and not after a second.
 const FULL_MS: &str = "10";
 
+/// Sets what nobody has configured.
+pub(crate) fn set_usual(config: &mut ClientConfig, name: &str, value: &str) {
+    if config.get(name).is_none() {
+        config.set(name, value);
+    }
+}
+
 impl Client {
     /// A client of the servers, with properties of librdkafka that every client takes. They may hold
     /// secrets.
@@ -143,9 +150,7 @@ impl Client {
             .set("enable.partition.eof", "true")
             .set("queued.max.messages.kbytes", AHEAD_KBYTES)
             .set("isolation.level", isolation.as_str());
-        if config.get("fetch.queue.backoff.ms").is_none() {
-            config.set("fetch.queue.backoff.ms", FULL_MS);
-        }
+        set_usual(&mut config, "fetch.queue.backoff.ms", FULL_MS);
         config
     }
 

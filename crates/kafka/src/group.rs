@@ -96,13 +96,24 @@ impl Group {
     ) -> Result<Self> {
         topics.expect_visible(subscription).await?;
         let member = Member::join(client, name, subscription)?;
-        let reader = Reader::start(client, name, budget)?;
+        Self::of(client, name, member, topics, budget, vitals)
+    }
+
+    /// What a member reads.
+    fn of(
+        client: &Client,
+        name: &str,
+        member: Member,
+        topics: Topics,
+        budget: Budget,
+        vitals: Vitals,
+    ) -> Result<Self> {
         Ok(Self {
             client: client.clone(),
             name: name.into(),
             topics,
             member,
-            reader,
+            reader: Reader::start(client, name, budget)?,
             vitals,
             lanes: BTreeMap::new(),
             said: VecDeque::new(),
@@ -542,21 +553,8 @@ mod tests {
         let mut member = Member::join(&client, "g", &["t".to_owned()]).unwrap();
         let (release, released) = Recaller::new().want_back(Duration::from_secs(600));
         member.wait_at_the_end(move || released.wait());
-        let mut group = Group {
-            name: "g".into(),
-            topics,
-            member,
-            reader: Reader::start(&client, "g", Budget::new(1)).unwrap(),
-            vitals: Vitals::default(),
-            lanes: BTreeMap::new(),
-            said: VecDeque::new(),
-            gaps: Vec::new(),
-            marks: 0,
-            left: Instant::now(),
-            watched: Instant::now(),
-            watch: None,
-            client,
-        };
+        let (budget, vitals) = (Budget::new(1), Vitals::default());
+        let mut group = Group::of(&client, "g", member, topics, budget, vitals).unwrap();
         group.said.push_back(Rebalance::Revoked(Vec::new(), release));
         let ended = tokio::task::spawn_blocking(move || drop(group));
         tokio::time::timeout(Duration::from_secs(60), ended).await.unwrap().unwrap();

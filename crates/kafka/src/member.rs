@@ -93,18 +93,12 @@ impl Member {
         // than waited for. librdkafka wants no less than the session's time-out.
         let session = config.get("session.timeout.ms").and_then(|text| text.trim().parse().ok());
         let hang = HANG.max(Duration::from_millis(session.unwrap_or(0)));
-        if config.get("max.poll.interval.ms").is_none() {
-            config.set("max.poll.interval.ms", millis(hang));
-        }
+        client::set_usual(&mut config, "max.poll.interval.ms", &millis(hang));
         // The newer protocol has these at the broker.
         if config.get("group.protocol") != Some("consumer") {
-            for (name, value) in [
-                ("partition.assignment.strategy", "cooperative-sticky".to_owned()),
-                ("session.timeout.ms", millis(SESSION)),
-            ] {
-                if config.get(name).is_none() {
-                    config.set(name, value);
-                }
+            let strategy = ("partition.assignment.strategy", "cooperative-sticky");
+            for (name, value) in [strategy, ("session.timeout.ms", &millis(SESSION))] {
+                client::set_usual(&mut config, name, value);
             }
         }
         let (sender, rebalances) = mpsc::unbounded_channel();

@@ -28,7 +28,7 @@ use tailwater_core::{Action, Error, ErrorKind, Result};
 use tracing::{info, warn};
 
 use crate::classify;
-use crate::client::{Client, Context, RECONNECT, blocking};
+use crate::client::{self, Client, Context, RECONNECT, blocking};
 
 /// The last offset of each partition of each topic.
 pub(crate) type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
@@ -107,7 +107,7 @@ impl Producer {
     ) -> Result<Self> {
         let timeout = client.transaction_timeout(timeout);
         let mut config = client.config(Kind::Producer);
-        let set = config
+        config
             .set("transactional.id", id)
             .set("transaction.timeout.ms", timeout.as_millis().to_string())
             .set("acks", "all")
@@ -115,11 +115,9 @@ impl Producer {
             .set("queue.buffering.max.kbytes", QUEUE_KBYTES)
             .set("message.max.bytes", LARGEST_MESSAGE);
         for (name, value) in [("linger.ms", "1"), ("compression.type", "lz4")] {
-            if set.get(name).is_none() {
-                set.set(name, value);
-            }
+            client::set_usual(&mut config, name, value);
         }
-        let batch_bytes = set.get("batch.size").and_then(|bytes| bytes.parse().ok());
+        let batch_bytes = config.get("batch.size").and_then(|bytes| bytes.parse().ok());
         let batch_bytes = batch_bytes.unwrap_or(USUAL_BATCH_BYTES);
         let landing = Landing {
             client: client.context(),
@@ -277,8 +275,7 @@ impl Open<'_> {
         record.headers = (!headers.is_empty()).then_some(owned);
         let (landing, bytes) = (producer.context(), bytes(*key, *value));
         while !landing.has_room(bytes) {
-            producer.poll(Duration::ZERO);
-            std::thread::sleep(GLANCE);
+            self.glance();
         }
         landing.on_the_way.fetch_add(bytes, Ordering::Relaxed);
         loop {
@@ -287,8 +284,7 @@ impl Open<'_> {
                 // Too many, not too large.
                 Err((KafkaError::MessageProduction(Code::QueueFull), refused)) => {
                     record = refused;
-                    producer.poll(Duration::ZERO);
-                    std::thread::sleep(GLANCE);
+                    self.glance();
                 }
                 Err((error, _)) => {
                     landing.on_the_way.fetch_sub(bytes, Ordering::Relaxed);
@@ -298,13 +294,18 @@ impl Open<'_> {
         }
     }
 
+    /// Hears what has landed, and lets more of it land.
+    fn glance(&self) {
+        self.0.inner.poll(Duration::ZERO);
+        std::thread::sleep(GLANCE);
+    }
+
     /// Waits until all that was sent is acknowledged, and tells where it is.
     pub(crate) fn flush(&self) -> Result<Offsets> {
         let producer = &self.0.inner;
         let mut told = Instant::now();
         while producer.in_flight_count() > 0 {
-            producer.poll(Duration::ZERO);
-            std::thread::sleep(GLANCE);
+            self.glance();
             if told.elapsed() > STEP {
                 warn!(id = %self.0.id, "kafka has not acknowledged everything yet");
                 told = Instant::now();

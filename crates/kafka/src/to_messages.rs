@@ -7,7 +7,6 @@ use tailwater_core::producing::{Produced, Producing};
 use tailwater_core::record::Message;
 use tailwater_core::scope::Scope;
 use tailwater_core::{Error, ErrorKind, Result};
-use tailwater_pipeline::budget::Share;
 use tailwater_pipeline::{Part, Transform};
 
 /// The messages of one part, in order.
@@ -59,10 +58,7 @@ impl Transform for ToMessages {
             }
         }
         let newest = events.iter().map(ChangeEvent::ts).max().unwrap_or(Millis(0));
-        if let Some(mut share) = part.held.drain(..).reduce(Share::and) {
-            share.resize(messages.iter().map(message::bytes_in_batch).sum());
-            part.held.push(share);
-        }
+        part.hold(messages.iter().map(message::bytes_in_batch).sum());
         Ok(part.with_body(Messages { messages, newest, events: events.len() as u64 }))
     }
 }

@@ -14,7 +14,6 @@ use tailwater_core::reading::{Content, Reading};
 use tailwater_core::record::{Incoming, Message, Record};
 use tailwater_core::rows::Rejection;
 use tailwater_core::scope::{self, Scope};
-use tailwater_pipeline::budget::Share;
 use tailwater_pipeline::{Part, Transform};
 
 use crate::to_messages::Messages;
@@ -83,10 +82,7 @@ impl Transform for ToNormalized {
             messages.extend(self.message(&part.lane, part.epoch, incoming)?);
         }
         let newest = records.iter().filter_map(|incoming| incoming.record.timestamp).max();
-        if let Some(mut share) = part.held.drain(..).reduce(Share::and) {
-            share.resize(messages.iter().map(message::bytes_in_batch).sum());
-            part.held.push(share);
-        }
+        part.hold(messages.iter().map(message::bytes_in_batch).sum());
         let events = records.len() as u64;
         Ok(part.with_body(Messages { messages, newest: newest.unwrap_or(Millis(0)), events }))
     }

@@ -27,6 +27,14 @@ pub struct Part<B> {
 }
 
 impl<B> Part<B> {
+    /// Counts so many bytes for its body from now on, instead of what was counted until now.
+    pub fn hold(&mut self, bytes: usize) {
+        if let Some(mut share) = self.held.drain(..).reduce(Share::and) {
+            share.resize(bytes);
+            self.held.push(share);
+        }
+    }
+
     /// The same part with another body.
     pub fn with_body<C>(self, body: C) -> Part<C> {
         let Self { lane, epoch, range, next, held, .. } = self;

@@ -170,6 +170,8 @@ impl Shared {
     ) -> anyhow::Result<()> {
         let mongodb = self.config.require_mongodb()?.clone();
         let kafka = self.kafka()?;
+        let lanes: Vec<LaneId> =
+            mongodb.scopes.iter().map(|scope| LaneId::stream(&scope.entry())).collect();
         let prepare = async {
             let patience = connect::DEFAULT_FIRST_CONNECTION;
             let uri = mongodb.uri.expose_secret();
@@ -178,11 +180,9 @@ impl Shared {
             let (client, topics) = (&self.client, self.topics.clone());
             let mut delivery =
                 Transaction::begin(client, topics, pipeline, checkpoints, vitals.clone()).await?;
-            let lanes: Vec<LaneId> =
-                mongodb.scopes.iter().map(|scope| LaneId::stream(&scope.entry())).collect();
             if lanes.iter().any(|lane| delivery.checkpoints().stream(lane).is_none()) {
                 let origin = server.origin(self.start).await?;
-                delivery.begin_missing(lanes, &origin).await?;
+                delivery.begin_missing(lanes.clone(), &origin).await?;
             }
             anyhow::Ok((server, delivery))
         };
@@ -191,8 +191,6 @@ impl Shared {
             () = stop.cancelled() => return Ok(()),
         };
         let budget = self.budget();
-        let lanes: Vec<LaneId> =
-            mongodb.scopes.iter().map(|scope| LaneId::stream(&scope.entry())).collect();
         let transform = ToMessages::new(producing(kafka)).watching(mongodb.scopes.clone());
         let transform = Arc::new(transform);
         let streams = Streams::new(server, mongodb.scopes, mongodb.watch, budget, vitals.clone());
