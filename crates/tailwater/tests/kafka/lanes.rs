@@ -52,11 +52,11 @@ async fn moves(mut stage: Stage) {
         wait_for(&stage, |id, lane| stuck.get(&id).is_some_and(|stuck| lane.offset > stuck.offset))
             .await;
     write(&stage).await;
-    // So far behind that a late word of the first one would show.
+    // So far behind that a late word of the first one would show. Not all of them: who was dropped
+    // from the group for keeping its lanes comes back, and gets some again, which then wait there.
     let ends =
         wait_for(&stage, |id, lane| moved.get(&id).is_some_and(|moved| lane.offset > moved.offset))
             .await;
-    assert_eq!(ends.len(), moved.len());
 
     stage.proxy.turn(Weather::Clear);
     stage.judge(&mut [&mut source, &mut first, &mut second]).await;
