@@ -154,6 +154,12 @@ impl Checker {
         self.count(&keys_sql()).await
     }
 
+    /// How many rows `record_raw` holds, those of markers too: a number that the table knows, so that a
+    /// loop may ask often. 0 as long as there is no such table.
+    pub async fn rows(&self) -> u64 {
+        self.count("SELECT count() AS rows FROM record_raw").await
+    }
+
     async fn count(&self, sql: &str) -> u64 {
         self.clickhouse.one::<Count>(sql).await.map_or(0, |count| count.rows)
     }

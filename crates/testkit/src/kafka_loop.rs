@@ -22,8 +22,13 @@ const LOOK: Duration = Duration::from_millis(50);
 /// More members of a part than this bring nothing new.
 const MOST_MEMBERS: usize = 3;
 /// So many times as long as in a loop without topics are the pauses of the writers: each part takes its
-/// share of the machine, and what piles up lengthens the end, and proves nothing more.
+/// share of the machine.
 const SLOWER: u64 = 4;
+/// So many writes go with each kill. What piles up behind them would lengthen the loop, and prove nothing
+/// more.
+const WRITES: usize = 500;
+/// So many more with each second without a row: there may be none under way.
+const MORE_WRITES: usize = 20;
 /// Small enough that some changes of the workload go in chunks.
 const MAX_MESSAGE_BYTES: u64 = 100_000;
 
@@ -176,6 +181,7 @@ impl Play<'_> {
     async fn kill_and_judge(&mut self, tell: &mut impl FnMut(&str)) -> anyhow::Result<Report> {
         let mut workload = kill_loop::Plan::new(self.plan.seed, self.plan.kills).workload();
         workload.max_pause_ms *= SLOWER;
+        workload.paced = true;
         if let Some(ddl) = &mut workload.ddl {
             ddl.max_pause_ms *= SLOWER;
         }
@@ -187,7 +193,8 @@ impl Play<'_> {
         for number in 1..=self.plan.kills {
             // Some kills fall into the start and its recovery, most into the work.
             let changes = if self.random.random_ratio(1, 4) { 0 } else { most + 1 };
-            most = self.wait_for(changes).await?.max(most);
+            load.allow(WRITES);
+            most = self.wait_for(changes, &load).await?.max(most);
             tokio::time::sleep(Duration::from_millis(self.random.random_range(0..1000))).await;
             if self.random.random_ratio(1, 5) {
                 self.come_or_go().await?;
@@ -196,9 +203,9 @@ impl Play<'_> {
             if self.random.random_bool(0.5) {
                 self.revive()?;
             }
-            let keys = self.rig.checker.keys().await;
+            let rows = self.rig.checker.rows().await;
             tell(&format!(
-                "kill {number}/{}: {victim:?}; {} changes, {keys} in ClickHouse when it answers",
+                "kill {number}/{}: {victim:?}; {} changes, {rows} rows in ClickHouse when it answers",
                 self.plan.kills,
                 self.rig.truth.len().await
             ));
@@ -215,17 +222,22 @@ impl Play<'_> {
         Ok(self.report.clone())
     }
 
-    /// Waits until so many changes have arrived, and tells how many it saw.
-    async fn wait_for(&mut self, changes: u64) -> anyhow::Result<u64> {
+    /// Waits until so many rows have arrived, and tells how many it saw.
+    async fn wait_for(&mut self, changes: u64, load: &Workload) -> anyhow::Result<u64> {
         let started = Instant::now();
+        let mut allowed = started;
         loop {
-            let keys = self.rig.checker.keys().await;
+            let rows = self.rig.checker.rows().await;
             self.rig.expect_running()?;
-            if keys >= changes {
-                return Ok(keys);
+            if rows >= changes {
+                return Ok(rows);
             }
             self.staff()?;
-            ensure!(started.elapsed() < PROGRESS_DEADLINE, "{keys} changes arrive, not {changes}");
+            ensure!(started.elapsed() < PROGRESS_DEADLINE, "{rows} rows arrive, not {changes}");
+            if allowed.elapsed() > Duration::from_secs(1) {
+                load.allow(MORE_WRITES);
+                allowed = Instant::now();
+            }
             tokio::time::sleep(LOOK).await;
         }
     }

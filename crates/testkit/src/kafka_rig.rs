@@ -269,6 +269,9 @@ impl KafkaRig {
 
     /// Keeps the logs for a look after a failure, and tells where they are.
     pub fn keep(self) -> PathBuf {
+        if let Err(error) = self.kafka.keep_log(self.home.path()) {
+            tracing::warn!(error = format!("{error:#}"), "the broker's log is not kept");
+        }
         self.home.keep()
     }
 }

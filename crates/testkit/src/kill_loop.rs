@@ -213,9 +213,9 @@ async fn kill_and_judge(
             rig.start_again()?;
             engine_killed = false;
         }
-        let keys = rig.checker.keys().await;
+        let rows = rig.checker.rows().await;
         tell(&format!(
-            "kill {number}/{}: {victim:?}; {} changes, {keys} in ClickHouse when it answers",
+            "kill {number}/{}: {victim:?}; {} changes, {rows} rows in ClickHouse when it answers",
             plan.kills,
             rig.truth.len().await
         ));
@@ -245,7 +245,7 @@ async fn kill_and_judge(
     Ok(report)
 }
 
-/// Waits until so many changes have arrived, and tells how many it saw.
+/// Waits until so many rows have arrived, and tells how many it saw.
 async fn wait_for(
     rig: &mut Rig,
     changes: u64,
@@ -254,12 +254,12 @@ async fn wait_for(
 ) -> anyhow::Result<u64> {
     let started = Instant::now();
     loop {
-        let keys = rig.checker.keys().await;
-        if keys >= changes {
-            return Ok(keys);
+        let rows = rig.checker.rows().await;
+        if rows >= changes {
+            return Ok(rows);
         }
         revive(rig, engine_killed, report)?;
-        ensure!(started.elapsed() < PROGRESS_DEADLINE, "{keys} changes arrive, not {changes}");
+        ensure!(started.elapsed() < PROGRESS_DEADLINE, "{rows} rows arrive, not {changes}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

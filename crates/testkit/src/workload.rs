@@ -9,12 +9,14 @@ mod writer;
 
 use std::fmt;
 use std::ops::AddAssign;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use bson::{Bson, Document};
 use mongodb::{Client, Collection};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +40,8 @@ pub struct Plan {
     pub writes: Option<u64>,
     /// The longest pause between two bursts, in milliseconds; 0: none.
     pub max_pause_ms: u64,
+    /// Whether each write has to be allowed: see [`Workload::allow`].
+    pub paced: bool,
     /// What happens to the collections as a whole meanwhile.
     pub ddl: Option<Ddl>,
 }
@@ -46,7 +50,8 @@ impl Plan {
     /// Four writers over 300 documents, until stopped.
     pub fn new(seed: u64, namespaces: Vec<String>) -> Self {
         let (writers, documents, max_pause_ms) = (4, 300, 60);
-        Self { seed, namespaces, writers, documents, writes: None, max_pause_ms, ddl: None }
+        let (writes, paced, ddl) = (None, false, None);
+        Self { seed, namespaces, writers, documents, writes, max_pause_ms, paced, ddl }
     }
 }
 
@@ -86,10 +91,34 @@ impl fmt::Display for Tally {
     }
 }
 
+/// Whether writers may go on.
+#[derive(Debug, Clone)]
+struct Leave {
+    stop: CancellationToken,
+    allowed: Option<Arc<Semaphore>>,
+}
+
+impl Leave {
+    /// Waits until so many writes more are allowed; false: none ever will be.
+    async fn is_given(&self, writes: u32) -> bool {
+        let given = async {
+            match &self.allowed {
+                Some(allowed) => allowed.acquire_many(writes).await.map(SemaphorePermit::forget),
+                None => Ok(()),
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => false,
+            given = given => given.is_ok(),
+        }
+    }
+}
+
 /// Running writers.
 #[derive(Debug)]
 pub struct Workload {
-    stop: CancellationToken,
+    leave: Leave,
     writers: JoinSet<anyhow::Result<Tally>>,
 }
 
@@ -106,7 +135,8 @@ impl Workload {
             collections.push(client.database(database).collection(name));
         }
         let ids: Vec<Bson> = documents::ids(&mut StdRng::seed_from_u64(plan.seed), plan.documents);
-        let stop = CancellationToken::new();
+        let allowed = plan.paced.then(|| Arc::new(Semaphore::new(0)));
+        let leave = Leave { stop: CancellationToken::new(), allowed };
         let mut writers = JoinSet::new();
         for number in 1..=plan.writers {
             let writer = Writer {
@@ -117,14 +147,21 @@ impl Workload {
                 max_pause_ms: plan.max_pause_ms,
                 tally: Tally::default(),
             };
-            writers.spawn(writer.run(plan.writes.unwrap_or(u64::MAX), stop.clone()));
+            writers.spawn(writer.run(plan.writes.unwrap_or(u64::MAX), leave.clone()));
         }
         if let Some(ddl) = plan.ddl.clone() {
             let names = plan.namespaces.clone();
             let changer = Changer::new(client.clone(), names, ddl, plan.seed);
-            writers.spawn(changer.run(stop.clone()));
+            writers.spawn(changer.run(leave.clone()));
         }
-        Ok(Self { stop, writers })
+        Ok(Self { leave, writers })
+    }
+
+    /// Allows so many writes more, where the plan says that each has to be.
+    pub fn allow(&self, writes: usize) {
+        if let Some(allowed) = &self.leave.allowed {
+            allowed.add_permits(writes);
+        }
     }
 
     /// Asks the writers to end after their current write, and waits for them.
@@ -133,7 +170,7 @@ impl Workload {
     ///
     /// When a writer met an answer that no workload should get.
     pub async fn stop(self) -> anyhow::Result<Tally> {
-        self.stop.cancel();
+        self.leave.stop.cancel();
         self.finished().await
     }
 

@@ -9,6 +9,7 @@ mod properties;
 mod secured;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -26,6 +27,8 @@ use java::Java;
 use properties::Ports;
 pub use secured::Secured;
 
+/// The broker's class, after which its log is named.
+const BROKER: &str = "kafka.Kafka";
 /// How long a healthy broker may take to start, on the slowest machine.
 const START_DEADLINE: Duration = Duration::from_secs(90);
 /// How long a tool may take, which is a Java of its own.
@@ -228,7 +231,7 @@ impl Kafka {
     pub async fn start_again(&mut self) -> anyhow::Result<()> {
         if self.child.is_none() {
             let file = self.home.path().join(properties::FILE).display().to_string();
-            let child = self.java.start("kafka.Kafka", &[&file], self.home.path())?;
+            let child = self.java.start(BROKER, &[&file], self.home.path())?;
             self.child = Some(child);
         }
         self.wait_ready().await
@@ -272,6 +275,17 @@ impl Kafka {
             }
         }
         bail!("the broker does not answer after {START_DEADLINE:?}:\n{}", child.tail())
+    }
+
+    /// Copies what the broker has logged into a folder.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be copied.
+    pub fn keep_log(&self, folder: &Path) -> anyhow::Result<()> {
+        let name = format!("{BROKER}.log");
+        std::fs::copy(self.home.path().join(&name), folder.join(&name))?;
+        Ok(())
     }
 
     /// What the broker holds in memory.

@@ -8,10 +8,9 @@ use mongodb::Client;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
-use tokio_util::sync::CancellationToken;
 
-use super::Tally;
 use super::writer::{Outcome, judge};
+use super::{Leave, Tally};
 
 /// What may happen to whole collections.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +24,9 @@ pub struct Ddl {
     pub max_pause_ms: u64,
 }
 
+/// As so many writes counts what happens to a collection: all of its documents follow.
+const AS_WRITES: u32 = 40;
+
 pub(super) struct Changer {
     pub(super) client: Client,
     pub(super) collections: Vec<String>,
@@ -37,13 +39,20 @@ impl Changer {
         Self { client, collections, ddl, random: StdRng::seed_from_u64(seed) }
     }
 
-    pub(super) async fn run(mut self, stop: CancellationToken) -> anyhow::Result<Tally> {
+    pub(super) async fn run(mut self, leave: Leave) -> anyhow::Result<Tally> {
         let mut tally = Tally::default();
         loop {
             let pause = Duration::from_millis(self.random.random_range(0..=self.ddl.max_pause_ms));
-            tokio::select! {
-                () = stop.cancelled() => return Ok(tally),
-                () = tokio::time::sleep(pause) => {}
+            let may = async {
+                tokio::time::sleep(pause).await;
+                leave.is_given(AS_WRITES).await
+            };
+            let may = tokio::select! {
+                () = leave.stop.cancelled() => false,
+                may = may => may,
+            };
+            if !may {
+                return Ok(tally);
             }
             let (database, command) = self.command();
             match judge(self.client.database(&database).run_command(command).await)? {

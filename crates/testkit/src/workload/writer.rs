@@ -9,9 +9,8 @@ use mongodb::{Client, ClientSession, Collection};
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
-use tokio_util::sync::CancellationToken;
 
-use super::{Tally, documents};
+use super::{Leave, Tally, documents};
 
 pub(super) struct Writer {
     pub(super) client: Client,
@@ -121,14 +120,10 @@ fn is_changing(code: i32) -> bool {
 }
 
 impl Writer {
-    pub(super) async fn run(
-        mut self,
-        writes: u64,
-        stop: CancellationToken,
-    ) -> anyhow::Result<Tally> {
+    pub(super) async fn run(mut self, writes: u64, leave: Leave) -> anyhow::Result<Tally> {
         let mut left_in_burst = 0_u32;
         for _ in 0..writes {
-            if stop.is_cancelled() {
+            if !leave.is_given(1).await {
                 break;
             }
             if left_in_burst == 0 {
