@@ -28,10 +28,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tailwater_core::gap::Gap;
 use tailwater_core::position::{Checkpoint, Epoch, Intent, LaneId, Millis, Position, Seq};
 use tailwater_core::{Action, Error, ErrorKind, Result};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use self::finish::Sent;
 pub use self::target::{Block, Declared, Planned, ReadBack, Round, Target};
 use crate::bisect::MaxRejected;
 use crate::clock;
@@ -78,10 +78,10 @@ const QUESTIONS_AT_ONCE: usize = 4;
 
 /// What is known after a first write.
 enum Written {
-    /// The server said so, to a token that was never sent before.
+    /// It was read back, or the server said so to a token that was never sent before.
     Surely,
     /// Only a read-back can tell.
-    Unproven(Sent),
+    Unproven,
 }
 
 /// How far an earlier life of a claimed lane may have come.
@@ -223,7 +223,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             Err(error) if error.kind().action() == Action::Stop => Err(error),
             Err(error) => {
                 self.report(part, &error);
-                Ok(Written::Unproven(Sent::Perhaps))
+                Ok(Written::Unproven)
             }
         }
     }
@@ -360,7 +360,7 @@ where
         if self.may_be_foreign(&part) {
             self.set_foreign(&part.lane).await?;
         }
-        self.finish(&part, Sent::Perhaps).await?;
+        self.finish(&part).await?;
         failpoint::reach(failpoint::RECOVERED);
         self.advance(part)?;
         self.save().await
@@ -377,8 +377,13 @@ where
             self.declare(&batch.parts).await?;
             failpoint::reach(failpoint::DECLARED);
         }
+        let turns = Semaphore::new(QUESTIONS_AT_ONCE);
         let written = join_all(batch.parts.iter().map(async |part| match part.range {
-            Some(_) if self.must_prove(part) => Ok(Written::Unproven(Sent::Never)),
+            Some(_) if self.must_prove(part) => {
+                let _turn = turns.acquire().await;
+                let proven = self.prove(part).await?;
+                Ok(if proven { Written::Surely } else { Written::Unproven })
+            }
             Some(_) => self.write(part).await,
             None => Ok(Written::Surely),
         }))
@@ -387,7 +392,7 @@ where
         for (part, written) in batch.parts.into_iter().zip(written) {
             match written? {
                 Written::Surely => {}
-                Written::Unproven(sent) => self.finish(&part, sent).await?,
+                Written::Unproven => self.finish(&part).await?,
             }
             self.advance(part)?;
         }

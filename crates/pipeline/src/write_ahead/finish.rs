@@ -32,13 +32,6 @@ use crate::failpoint;
 use crate::part::Part;
 use crate::retry::Backoff;
 
-/// Whether some of a Range may have been sent before.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Sent {
-    Never,
-    Perhaps,
-}
-
 /// So often a lack of memory is waited out before the rows go in smaller blocks: what other queries
 /// take comes back, what one block needs does not.
 const PATIENCE_WITH_MEMORY: u32 = 3;
@@ -47,18 +40,54 @@ const PATIENCE_WITH_MEMORY: u32 = 3;
 const MOST_ROUNDS_IN_VAIN: u32 = 5;
 
 impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
+    /// Writes a Range that must be proven, beside others, as long as only the usual is seen: nothing of it
+    /// there, then all of it. These are the first steps of [`finish`](Self::finish), which goes on from
+    /// wherever this ends; false: it has to.
+    pub(super) async fn prove(&self, part: &Part<T::Body>) -> Result<bool> {
+        match self.try_prove(part).await {
+            Err(error) if error.kind().action() != Action::Stop => {
+                self.report(part, &error);
+                Ok(false)
+            }
+            proven => proven,
+        }
+    }
+
+    async fn try_prove(&self, part: &Part<T::Body>) -> Result<bool> {
+        let declared = self.declared(&part.lane)?;
+        if declared.intent.foreign || declared.renumbered {
+            return Ok(false);
+        }
+        self.target.upsert(declared, &part.body).await?;
+        for (table, planned) in &part.body.plan().rows {
+            self.target.quiesce(declared).await?;
+            let before = self.target.read_back(declared, &part.body, table).await?;
+            failpoint::reach(failpoint::READ_BACK);
+            let nothing = before.missing.len() as u64 == *planned && before.dead.is_empty();
+            if !nothing || before.of_others || is_past(declared) {
+                return Ok(false);
+            }
+            self.append(declared, part, table, Block::Whole).await?;
+            failpoint::reach(failpoint::RESENT);
+            let after = self.target.read_back(declared, &part.body, table).await?;
+            if !after.missing.is_empty() || after.of_others {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Makes a Range complete, whatever of it is there, and however often that takes.
-    pub(super) async fn finish(&mut self, part: &Part<T::Body>, mut sent: Sent) -> Result<()> {
+    pub(super) async fn finish(&mut self, part: &Part<T::Body>) -> Result<()> {
         let mut backoff = Backoff::new();
         let mut too_large = 0;
         let mut progress = Progress::default();
         loop {
             let split = too_large >= PATIENCE_WITH_MEMORY;
-            let error = match self.complete(part, sent, split, &mut progress).await {
+            let error = match self.complete(part, split, &mut progress).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            sent = Sent::Perhaps;
             too_large += u32::from(error.kind() == ErrorKind::TooLarge);
             if error.kind().action() != Action::Retry {
                 return Err(error);
@@ -78,7 +107,6 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
     async fn complete(
         &mut self,
         part: &Part<T::Body>,
-        sent: Sent,
         split: bool,
         progress: &mut Progress,
     ) -> Result<()> {
@@ -92,7 +120,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         failpoint::reach(failpoint::REDECLARED);
         for table in part.body.plan().rows.keys() {
             if !progress.complete.contains(table) {
-                progress.unsure.extend(self.complete_table(part, table, sent, split).await?);
+                progress.unsure.extend(self.complete_table(part, table, split).await?);
                 progress.complete.insert(table.clone());
             }
         }
@@ -106,13 +134,10 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         &mut self,
         part: &Part<T::Body>,
         table: &str,
-        sent: Sent,
         split: bool,
     ) -> Result<Vec<String>> {
         let planned = part.body.plan().rows.get(table).copied().unwrap_or(0);
         let mut vain = Vain::default();
-        // All rows in one block under T, and the server said so: then the views have them too.
-        let mut in_one_block = false;
         let mut round = 0;
         loop {
             let declared = self.declared(&part.lane)?;
@@ -124,10 +149,7 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             }
             failpoint::reach(failpoint::READ_BACK);
             if seen.missing.is_empty() {
-                return match in_one_block {
-                    true => Ok(Vec::new()),
-                    false => self.fill_views(part, table, seen, split).await,
-                };
+                return self.fill_views(part, table, seen, split).await;
             }
             let all = seen.missing.len() as u64 == planned;
             let whole = round == 0 && all;
@@ -144,12 +166,10 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
             }
             let declared = self.declared(&part.lane)?;
             vain.look(&part.lane, declared.intent, seen.missing.len())?;
-            in_one_block = whole && matches!(sent, Sent::Never);
             if seen.dead.is_empty() {
                 let block = Block::Missing(&seen.missing, round);
                 match self.append(declared, part, table, block).await {
                     Err(refusal) if calls_for_cuts(&refusal, split) => {
-                        in_one_block = false;
                         if !foreign {
                             self.set_foreign(&part.lane).await?;
                             continue;
