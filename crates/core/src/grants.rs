@@ -194,6 +194,9 @@ impl Grants<'_> {
         to.extend(one(&kafka.topics.dead_letter));
         let all = [Create, Write, DescribeConfigs];
         self.topics("normalized events and dead letters", to, &all);
+        let checkpoints = one(&kafka.topics.checkpoints);
+        let all = [Create, Read, Write, DescribeConfigs];
+        self.topics("how far its partitions are", checkpoints, &all);
         self.add("its partitions and offsets", Resource::Group, self.own("normalize"), &[Read]);
         // Each process has an id of its own.
         let ids = vec![Names::Prefixed(format!("{}.normalize.", self.pipeline))];
@@ -230,7 +233,10 @@ impl Grants<'_> {
         self.topics("check makes it and deletes it", scratch, &all);
         let groups = ["source", "normalize", "sink", "check"].map(|name| self.own(name)).concat();
         self.add("status, checkpoint rewind", Resource::Group, groups, &[Read, Describe]);
-        let ids = ["check", "replay", "source"].map(|name| self.own(name)).concat();
+        let mut ids = ["check", "replay", "source"].map(|name| self.own(name)).concat();
+        if config.parts().normalize {
+            ids.push(Names::Prefixed(format!("{}.normalize.", self.pipeline)));
+        }
         let why = "check, dlq replay, checkpoint rewind";
         self.add(why, Resource::TransactionalId, ids, &[Write]);
     }

@@ -5,6 +5,7 @@
 //!   stream/<stream>/<slot>   {n, seq, cursor, epoch, …}                how far a stream is
 //!   topic/<topic>/<slot>     {n, id, partitions, last: {0: offset}}    what was acknowledged there
 //!   gap/<id>                 {…}                                       what is missing for good
+//!   lane/<topic>/<partition> {id, next}                                how far a lane of `normalize` is
 //! ```
 //!
 //! `slot` is n mod 16: compaction keeps the last sixteen of each. The greatest `n` counts. To read, one
@@ -12,6 +13,7 @@
 //! too, and reads the committed ones up to there: an earlier end could hide what another producer's open
 //! transaction stands before.
 
+mod lanes;
 mod rewind;
 mod slots;
 
@@ -39,6 +41,7 @@ use crate::losses;
 use crate::producer::{Offsets, Open, Outgoing, TRANSACTION_TIMEOUT};
 use crate::topics::Topic;
 use crate::transaction::{Progress, Routes};
+pub(crate) use lanes::Lanes;
 pub use slots::{Looked, Slot};
 
 /// So many records of each stream outlive compaction.
@@ -114,15 +117,9 @@ impl CheckpointTopic {
     /// `Unsuitable` when a transaction of another producer stays open; `Corrupt` for a record that
     /// nobody here wrote.
     pub async fn read(client: &Client, group: &str, name: &Arc<str>) -> Result<Self> {
-        let committed = client.reader(Isolation::Committed, group)?;
-        let uncommitted = client.reader(Isolation::Uncommitted, group)?;
-        // Transactions of ours are over by then.
-        let patience = 2 * client.transaction_timeout(TRANSACTION_TIMEOUT);
-        let (asking, topic) = (client.clone(), Arc::clone(name));
-        let end = blocking(move || end(&asking, &uncommitted, &topic)).await?;
-        wait_for(&committed, name, end, patience).await?;
+        let reader = reader_of_all(client, group, name).await?;
         let (client, topic) = (client.clone(), Arc::clone(name));
-        let (this, _) = blocking(move || read(&client, &committed, &topic, Seq::ZERO)).await?;
+        let (this, _) = blocking(move || read(&client, &reader, &topic, Seq::ZERO)).await?;
         info!(topic = %name, streams = this.streams.len(), "checkpoints read");
         Ok(this)
     }
@@ -189,7 +186,8 @@ impl CheckpointTopic {
                 seq: value.next.seq,
                 cursor: hex::encode(&value.next.cursor),
             };
-            self.write(open, &format!("stream/{}/{}", lane.topic(), n % SLOTS), &stored)?;
+            let key = format!("stream/{}/{}", lane.topic(), n % SLOTS);
+            write(open, &self.name, &key, &stored)?;
         }
         for topic in advance.topics.keys() {
             let Some(Numbered { n, value }) = self.topics.get(topic) else { continue };
@@ -200,23 +198,9 @@ impl CheckpointTopic {
                 partitions: value.partitions,
                 last: value.last.clone(),
             };
-            self.write(open, &format!("topic/{topic}/{}", n % SLOTS), &stored)?;
+            write(open, &self.name, &format!("topic/{topic}/{}", n % SLOTS), &stored)?;
         }
         Ok(())
-    }
-
-    fn write(&self, open: &Open<'_>, key: &str, value: &impl Serialize) -> Result<()> {
-        let value = serde_json::to_vec(value).map_err(|error| {
-            Error::new(ErrorKind::Bug, "a checkpoint cannot be written").with_source(error)
-        })?;
-        open.send(&Outgoing {
-            topic: &self.name,
-            partition: 0,
-            key: Some(key.as_bytes()),
-            value: Some(&value),
-            headers: &[],
-            timestamp: None,
-        })
     }
 
     /// Takes a record in.
@@ -239,6 +223,8 @@ impl CheckpointTopic {
                 let stored: GapRecord = serde_json::from_slice(value).map_err(wrong)?;
                 self.gaps.insert(stored.id.clone(), stored);
             }
+            // Those are of `normalize`: see `lanes.rs`.
+            Some("lane") => {}
             _ => return Err(format!("its key `{key}` is none of ours")),
         }
         Ok(())
@@ -279,7 +265,7 @@ impl Progress for CheckpointTopic {
         if after.gaps.contains_key(&stored.id) {
             return Ok(after);
         }
-        self.write(open, &format!("gap/{}", stored.id), &stored)?;
+        write(open, &self.name, &format!("gap/{}", stored.id), &stored)?;
         open.flush()?;
         after.gaps.insert(stored.id.clone(), stored);
         Ok(after)
@@ -303,6 +289,37 @@ fn newest<T>(map: &mut BTreeMap<String, Numbered<T>>, key: String, found: Number
     if !known {
         map.insert(key, found);
     }
+}
+
+/// Puts a record into an open transaction.
+fn write(open: &Open<'_>, topic: &str, key: &str, value: &impl Serialize) -> Result<()> {
+    let value = serde_json::to_vec(value).map_err(|error| {
+        Error::new(ErrorKind::Bug, "a checkpoint cannot be written").with_source(error)
+    })?;
+    open.send(&Outgoing {
+        topic,
+        partition: 0,
+        key: Some(key.as_bytes()),
+        value: Some(&value),
+        headers: &[],
+        timestamp: None,
+    })
+}
+
+/// A reader of committed records, once nothing that is there now is in an open transaction.
+async fn reader_of_all(
+    client: &Client,
+    group: &str,
+    name: &Arc<str>,
+) -> Result<Arc<BaseConsumer<Context>>> {
+    let committed = client.reader(Isolation::Committed, group)?;
+    let uncommitted = client.reader(Isolation::Uncommitted, group)?;
+    // Transactions of ours are over by then.
+    let patience = 2 * client.transaction_timeout(TRANSACTION_TIMEOUT);
+    let (asking, topic) = (client.clone(), Arc::clone(name));
+    let end = blocking(move || end(&asking, &uncommitted, &topic)).await?;
+    wait_for(&committed, name, end, patience).await?;
+    Ok(committed)
 }
 
 /// Where the topic's partition ends for a reader: uncommitted records too, if it sees them.

@@ -3,7 +3,7 @@
 //! ```text
 //!   Transaction   records and the checkpoint in one transaction        (source, normalize)
 //!   Group         the partitions of a consumer group as lanes          (normalize, sink)
-//!   GroupOffsets  checkpoints as offsets and metadata of that group    (sink)
+//!   GroupOffsets  checkpoints as offsets and metadata of that group    (sink, normalize)
 //! ```
 //!
 //! It must never move an offset or a checkpoint by itself: the loop and the deliveries do. Nothing
@@ -15,6 +15,7 @@ pub mod classify;
 pub mod client;
 pub mod election;
 pub mod group;
+pub mod group_progress;
 mod iam;
 pub mod lag;
 pub mod letters;

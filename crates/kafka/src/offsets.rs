@@ -4,14 +4,12 @@
 //! is taken back: only who took it may go on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
-use tailwater_core::gap::Gap;
 use tailwater_core::position::{Checkpoint, Epoch, LaneId, Position, Seq};
 use tailwater_core::{Action, Error, ErrorKind, Result};
 use tailwater_pipeline::failpoint;
@@ -19,14 +17,12 @@ use tailwater_pipeline::retry::{self, Backoff};
 use tailwater_pipeline::write_ahead::CheckpointStore;
 use tracing::{info, warn};
 
-use crate::checkpoints::Advance;
 use crate::client::{Client, PATIENCE, blocking};
 use crate::member::Consumer;
 use crate::metadata::{MAX_BYTES, Metadata};
-use crate::producer::{Offsets, Open};
+use crate::producer::Open;
 use crate::reader::lane_of;
 use crate::topics::Topics;
-use crate::transaction::Progress;
 
 /// Checkpoints in a group's committed offsets.
 #[derive(Clone)]
@@ -90,6 +86,15 @@ impl GroupOffsets {
             *resent = Some(Instant::now() + COPY_LIFE);
         }
         lost()
+    }
+
+    /// Puts offsets into an open transaction.
+    pub(crate) fn put(&self, open: &Open<'_>, lanes: &[(LaneId, Checkpoint)]) -> Result<()> {
+        let group = self
+            .consumer
+            .group_metadata()
+            .ok_or_else(|| Error::new(ErrorKind::Bug, "a group without a name"))?;
+        open.commit_offsets(&list(lanes)?, &group)
     }
 
     /// The committed offsets of lanes and the texts beside them, in their order.
@@ -241,42 +246,5 @@ impl CheckpointStore for GroupOffsets {
         }
         failpoint::reach(failpoint::CHECKPOINT_PLACED);
         Ok(())
-    }
-}
-
-impl Progress for GroupOffsets {
-    async fn checkpoints(&mut self, lanes: &[LaneId]) -> Result<Vec<Checkpoint>> {
-        let mut checkpoints = Vec::with_capacity(lanes.len());
-        for (lane, saved) in lanes.iter().zip(self.load(lanes).await?) {
-            if let Some(checkpoint) = saved {
-                checkpoints.push(checkpoint);
-                continue;
-            }
-            let begun = self.begin(lane).await?;
-            let (epoch, _) = begun
-                .ok_or_else(|| Error::new(ErrorKind::Bug, format!("`{lane}` has no beginning")))?;
-            let next = Position { seq: Seq::ZERO, cursor: bytes::Bytes::new() };
-            checkpoints.push(Checkpoint { epoch, next, pending: None, renumbered: false });
-        }
-        Ok(checkpoints)
-    }
-
-    fn pinned(&self, _: &str) -> Option<(Epoch, NonZeroU32)> {
-        None
-    }
-
-    fn put(&self, open: &Open<'_>, advance: &Advance, _: &Offsets) -> Result<Self> {
-        let group = self
-            .consumer
-            .group_metadata()
-            .ok_or_else(|| Error::new(ErrorKind::Bug, "a group without a name"))?;
-        open.commit_offsets(&list(&advance.streams)?, &group)?;
-        Ok(self.clone())
-    }
-
-    fn put_gap(&self, _: &Open<'_>, gap: &Gap) -> Result<Self> {
-        // The sink meets the same gap, and writes it down.
-        warn!(stream = %gap.lane, events = ?gap.events, reason = gap.reason.as_str(), "records are missing");
-        Ok(self.clone())
     }
 }

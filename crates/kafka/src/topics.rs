@@ -55,6 +55,10 @@ enum Cleanup {
 /// How long a new topic may take until every broker knows it.
 const APPEARS_WITHIN: Duration = Duration::from_secs(30);
 
+/// Of a compacted topic the last segment is never cleaned, and is read as a whole by whoever takes over:
+/// it is to be smaller than the usual gigabyte. MSK Serverless does not take the setting.
+const SEGMENT_BYTES: &str = "16777216";
+
 /// The topics of a cluster.
 #[derive(Clone)]
 pub struct Topics {
@@ -239,39 +243,22 @@ impl Topics {
         if let Some(found) = self.describe(topic).await? {
             return Ok(found);
         }
-        let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
-        let replication = i32::from(self.new.replication_factor);
-        let mut wanted =
-            NewTopic::new(topic, number(partitions), TopicReplication::Fixed(replication));
-        let retention = self.new.retention.as_millis().to_string();
-        let bytes = self.new.max_message_bytes.to_string();
-        match cleanup {
-            Cleanup::Delete => {
-                wanted = wanted.set("cleanup.policy", "delete").set("retention.ms", &retention);
+        match self.try_make(topic, partitions, cleanup, true).await? {
+            Err(Code::InvalidConfig | Code::PolicyViolation) if cleanup == Cleanup::Compact => {
+                warn!(topic, SEGMENT_BYTES, "the cluster takes no segments of that size: reading checkpoints may take longer");
+                self.try_make(topic, partitions, cleanup, false).await?
             }
-            Cleanup::Compact => wanted = wanted.set("cleanup.policy", "compact"),
+            answer => answer,
         }
-        wanted = wanted.set("max.message.bytes", &bytes);
-        if replication >= 3 {
-            wanted = wanted.set("min.insync.replicas", "2");
-        }
-        let options =
-            AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
-        let what = || format!("cannot make topic `{topic}`");
-        let answers = self.admin.create_topics([&wanted], &options).await;
-        let answers = answers.map_err(|error| self.client.explain(error, what()))?;
-        for answer in answers {
-            match answer {
-                Ok(_) => info!(topic, partitions, replication, "topic made"),
-                Err((_, Code::TopicAlreadyExists)) => {}
-                Err((_, Code::InvalidTopic)) => {
-                    return Err(Error::new(ErrorKind::Unsuitable, what()).with_hint(
-                        "Kafka takes no two names that differ only in `.` and `_`: give one of them another topic in `kafka.topics.map`",
-                    ));
-                }
-                Err((_, code)) => return Err(classify::error(KafkaError::AdminOp(code), what())),
+        .or_else(|code| match code {
+            Code::TopicAlreadyExists => Ok(()),
+            Code::InvalidTopic => {
+                Err(Error::new(ErrorKind::Unsuitable, cannot_make(topic)).with_hint(
+                    "Kafka takes no two names that differ only in `.` and `_`: give one of them another topic in `kafka.topics.map`",
+                ))
             }
-        }
+            code => Err(classify::error(KafkaError::AdminOp(code), cannot_make(topic))),
+        })?;
         let deadline = Instant::now() + APPEARS_WITHIN;
         let mut backoff = Backoff::new();
         loop {
@@ -288,6 +275,47 @@ impl Topics {
         }
     }
 
+    /// Makes a topic; gives why the cluster does not take it. `segments`: whether those of a compacted
+    /// one are to be small.
+    async fn try_make(
+        &self,
+        topic: &str,
+        partitions: u32,
+        cleanup: Cleanup,
+        segments: bool,
+    ) -> Result<std::result::Result<(), Code>> {
+        let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+        let replication = i32::from(self.new.replication_factor);
+        let mut wanted =
+            NewTopic::new(topic, number(partitions), TopicReplication::Fixed(replication));
+        let retention = self.new.retention.as_millis().to_string();
+        let bytes = self.new.max_message_bytes.to_string();
+        match cleanup {
+            Cleanup::Delete => {
+                wanted = wanted.set("cleanup.policy", "delete").set("retention.ms", &retention);
+            }
+            Cleanup::Compact => wanted = wanted.set("cleanup.policy", "compact"),
+        }
+        if cleanup == Cleanup::Compact && segments {
+            wanted = wanted.set("segment.bytes", SEGMENT_BYTES);
+        }
+        wanted = wanted.set("max.message.bytes", &bytes);
+        if replication >= 3 {
+            wanted = wanted.set("min.insync.replicas", "2");
+        }
+        let options =
+            AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
+        let answers = self.admin.create_topics([&wanted], &options).await;
+        let answers = answers.map_err(|error| self.client.explain(error, cannot_make(topic)))?;
+        for answer in answers {
+            if let Err((_, code)) = answer {
+                return Ok(Err(code));
+            }
+        }
+        info!(topic, partitions, replication, "topic made");
+        Ok(Ok(()))
+    }
+
     async fn facts(&self, topic: &str) -> Result<Facts> {
         let settings = settings(&self.client, &self.admin, topic).await?;
         let text = |name: &str| settings.get(name);
@@ -299,6 +327,10 @@ impl Topics {
             retention_ms: text("retention.ms").and_then(|millis| millis.parse().ok()),
         })
     }
+}
+
+fn cannot_make(topic: &str) -> String {
+    format!("cannot make topic `{topic}`")
 }
 
 /// The settings of a topic, as far as they have values.

@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::checkpoints::{Advance, CheckpointTopic};
 use crate::client::Client;
+use crate::group_progress::GroupProgress;
 use crate::losses;
 use crate::offsets::GroupOffsets;
 use crate::producer::{OWN_TRANSACTION_TIMEOUT, Offsets, Open, Producer, TRANSACTION_TIMEOUT};
@@ -42,7 +43,16 @@ pub trait Progress: Clone + Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Puts into an open transaction how far lanes are. Gives what is known once it is committed.
+    /// Puts into an open transaction what of `advance` need not wait for its records.
+    ///
+    /// # Errors
+    /// Those of sending.
+    fn put_early(&self, _: &Open<'_>, _: &Advance) -> Result<()> {
+        Ok(())
+    }
+
+    /// Puts into an open transaction how far lanes are, once its records are there. Gives what is known
+    /// once it is committed.
     ///
     /// # Errors
     /// Those of sending.
@@ -123,8 +133,8 @@ impl Transaction<CheckpointTopic> {
     }
 }
 
-impl Transaction<GroupOffsets> {
-    /// Delivers what a group reads, with its offsets in the same transactions. The id is nobody's
+impl Transaction<GroupProgress> {
+    /// Delivers what a group reads, with how far it is in the same transactions. The id is nobody's
     /// else: who is no longer in the group is refused by the offsets.
     ///
     /// # Errors
@@ -132,14 +142,17 @@ impl Transaction<GroupOffsets> {
     pub async fn of_group(
         client: &Client,
         topics: Topics,
-        part: &str,
+        group: &str,
         offsets: GroupOffsets,
+        checkpoints: &Arc<str>,
         vitals: Vitals,
     ) -> Result<Self> {
-        let id = format!("{part}.{}", write_ahead::new_epoch()?);
+        let id = format!("{group}.{}", write_ahead::new_epoch()?);
         let producer =
             Producer::start(client, &id, OWN_TRANSACTION_TIMEOUT, offsets.busy()).await?;
-        Ok(Self { producer, topics, progress: offsets, vitals, lanes: BTreeMap::new() })
+        let progress =
+            GroupProgress::new(client, topics.clone(), group, offsets, checkpoints).await?;
+        Ok(Self { producer, topics, progress, vitals, lanes: BTreeMap::new() })
     }
 }
 
@@ -170,6 +183,7 @@ impl<P: Progress> Transaction<P> {
             for message in sent.iter() {
                 sending.send(message, routes.get(&message.topic))?;
             }
+            before.put_early(open, &advance)?;
             failpoint::reach(failpoint::SENT);
             let offsets = open.flush()?;
             let after = before.put(open, &advance, &offsets)?;

@@ -157,7 +157,7 @@ impl Broker {
     /// What is there of the topics, and what is to be made.
     async fn plan(&self, config: &Config, kafka: &Kafka) -> anyhow::Result<Vec<Step>> {
         let records = self.records(config, kafka).await?;
-        let checkpoints = config.mongodb.as_ref().map(|_| &kafka.topics.checkpoints);
+        let checkpoints = config.parts().have_checkpoints().then_some(&kafka.topics.checkpoints);
         let mut steps = self.topics.plan(&records, checkpoints).await?;
         if config.mongodb.is_none() {
             let read = config.reading().map(|reading| reading.topics).unwrap_or_default();
@@ -251,7 +251,9 @@ impl Broker {
         let mut steps = Vec::new();
         let mut topics = self.records(config, kafka).await?;
         // The last, since it tells which there are.
-        topics.extend(config.mongodb.as_ref().map(|_| Arc::clone(&kafka.topics.checkpoints)));
+        topics.extend(
+            config.parts().have_checkpoints().then(|| Arc::clone(&kafka.topics.checkpoints)),
+        );
         for name in topics {
             if !self.topics.is_there(&name).await? {
                 continue;

@@ -16,6 +16,13 @@ pub struct Parts {
     pub sink: bool,
 }
 
+impl Parts {
+    /// Whether one of them writes by transactions, and says in the checkpoint topic how far it is.
+    pub const fn have_checkpoints(self) -> bool {
+        self.source || self.normalize
+    }
+}
+
 /// What there is to read of Kafka.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {

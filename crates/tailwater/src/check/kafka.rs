@@ -105,8 +105,9 @@ impl Asking<'_> {
         let topics = &self.kafka.topics;
         let source = parts.source.then_some(Part::Source);
         let mut pinned = BTreeMap::new();
-        if parts.source || parts.sink {
-            let is_there = self.topic(&topics.checkpoints, Role::Checkpoints, source, None).await;
+        if parts.have_checkpoints() || parts.sink {
+            let makes = source.or(parts.normalize.then_some(Part::Normalize));
+            let is_there = self.topic(&topics.checkpoints, Role::Checkpoints, makes, None).await;
             if is_there {
                 pinned = self.pinned().await;
             }

@@ -54,9 +54,28 @@ pub(crate) struct Move {
 
 #[derive(Debug)]
 enum Action {
-    Group { cluster: Cluster, group: String, to: BTreeMap<LaneId, Seq> },
-    Topic { cluster: Cluster, pipeline: String, name: Arc<str>, to: Vec<(LaneId, Checkpoint)> },
-    Folder { folder: StateFolder, to: Vec<(LaneId, Checkpoint)> },
+    Group {
+        cluster: Cluster,
+        group: String,
+        to: BTreeMap<LaneId, Seq>,
+    },
+    /// A group whose transactions say in the checkpoint topic, too, how far it is.
+    Transactions {
+        cluster: Cluster,
+        group: String,
+        name: Arc<str>,
+        to: BTreeMap<LaneId, Seq>,
+    },
+    Topic {
+        cluster: Cluster,
+        pipeline: String,
+        name: Arc<str>,
+        to: Vec<(LaneId, Checkpoint)>,
+    },
+    Folder {
+        folder: StateFolder,
+        to: Vec<(LaneId, Checkpoint)>,
+    },
 }
 
 impl Plan {
@@ -74,6 +93,11 @@ impl Plan {
     pub(crate) async fn carry_out(self) -> anyhow::Result<()> {
         match self.action {
             Action::Group { cluster, group, to } => cluster.observer.rewind(&group, &to).await?,
+            Action::Transactions { cluster, group, name, to } => {
+                let observer = &cluster.observer;
+                CheckpointTopic::rewind_lanes(observer, &group, &name, &to).await?;
+                observer.rewind(&group, &to).await?;
+            }
             Action::Topic { cluster, pipeline, name, to } => {
                 for (lane, checkpoint) in to {
                     let client = &cluster.client;
@@ -169,7 +193,12 @@ pub(crate) async fn of_group(
               missing is written, and nothing comes twice."
             .to_owned(),
     };
-    let action = Action::Group { cluster, group: group.name, to: targets };
+    let (group, to) = (group.name, targets);
+    let name = Arc::clone(&kafka.topics.checkpoints);
+    let action = match part {
+        "normalize" => Action::Transactions { cluster, group, name, to },
+        _ => Action::Group { cluster, group, to },
+    };
     Ok(Plan { means, moves, action })
 }
 

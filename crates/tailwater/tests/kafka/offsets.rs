@@ -1,7 +1,8 @@
-//! The offsets of the sinks' group are older than the tables, gone, or point at what is gone.
+//! The offsets of a group are older than what was written, gone, or point at what is gone.
 
 use tailwater_testkit::kafka::Committed;
 
+use crate::normalizer::mapping;
 use crate::stage::Stage;
 
 /// `DELIVERY.md` §8, line 6: by ten Ranges, and what was noted beside them is gone too.
@@ -87,4 +88,41 @@ async fn records_that_are_gone_before_they_are_read_are_a_gap_and_the_rest_arriv
     assert_eq!(stage.rows(gone).await, 1);
     sink.stop().await;
     source.stop().await;
+}
+
+/// A normalizer has no table to look at: its own transactions say how far it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_normalizer_whose_offsets_are_set_back_or_gone_writes_nothing_twice() {
+    let Some(mut stage) = Stage::set("renormalized").await else { return };
+    stage.settings.mapping = Some((mapping(&stage, "n"), "topic"));
+    stage.make_topics().await;
+    let mut source = stage.start(&["source"]);
+    let mut sink = stage.start(&["sink"]);
+    let mut normalizer = stage.start(&["normalize"]);
+    stage.write(200).await;
+    stage.judge(&mut [&mut source, &mut normalizer, &mut sink]).await;
+    normalizer.stop().await;
+
+    let (group, topic) = (stage.group("normalize"), stage.topic("files"));
+    let lanes = stage.cluster.committed(&group, &topic).await.unwrap();
+    let back: Vec<Committed> = lanes
+        .into_iter()
+        .map(|lane| Committed { offset: lane.offset / 2, metadata: String::new(), ..lane })
+        .collect();
+    stage.cluster.commit(&group, &topic, &back).await.unwrap();
+    stage.write(20).await;
+    let mut normalizer = stage.start(&["normalize"]);
+    normalizer.says("the group's offset is older than what was written").await;
+    stage.judge(&mut [&mut source, &mut normalizer, &mut sink]).await;
+    normalizer.stop().await;
+
+    stage.cluster.delete_group(&group).await.unwrap();
+    stage.write(20).await;
+    let mut normalizer = stage.start(&["normalize"]);
+    stage.judge(&mut [&mut source, &mut normalizer, &mut sink]).await;
+    let normalized = stage.cluster.read_committed(&stage.normalized()).await.unwrap();
+    assert_eq!(normalized.len(), stage.events().await.len());
+    for part in [sink, normalizer, source] {
+        part.stop().await;
+    }
 }

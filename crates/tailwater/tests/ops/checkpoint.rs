@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use crate::dlq::map;
 use crate::stage::Stage;
 
 const ROWS: &str = "SELECT count(), uniqExact(idempotency_key) FROM record_raw WHERE op = 'insert'";
@@ -98,6 +99,24 @@ async fn a_source_that_is_set_back_publishes_again_and_says_so_before() {
     let mut both = stage.start(&["source", "sink"]);
     stage.wait_for(ROWS, "20\t10", &mut [&mut both]).await;
     both.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_normalizer_that_is_set_back_writes_again_and_says_so_before() {
+    let Some(mut stage) = Stage::set("rewritten").await else { return };
+    map(&mut stage, "files", "topic");
+    let mut others = stage.start(&["source", "sink"]);
+    let mut normalize = stage.start(&["normalize"]);
+    stage.write(0, 10).await;
+    stage.wait_for(ROWS, "10\t10", &mut [&mut others, &mut normalize]).await;
+    normalize.stop().await;
+    let text = stage.run(&["checkpoint", "rewind", "normalize", "--to", "beginning", "--yes"]);
+    let text = text.await.done();
+    assert!(text.contains("a second time"), "{text}");
+    let mut normalize = stage.start(&["normalize"]);
+    stage.wait_for(ROWS, "20\t10", &mut [&mut others, &mut normalize]).await;
+    normalize.stop().await;
+    others.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use tailwater_testkit::kafka::{Message, Record};
 use crate::stage::{Running, Stage};
 
 /// A mapping that knows that collection of the stage's database, and rejects all others.
-fn map(stage: &mut Stage, coll: &str, output: &str) {
+pub(crate) fn map(stage: &mut Stage, coll: &str, output: &str) {
     let file = stage.path("mapping.yaml");
     let mapping = format!(
         "defaults: {{ unmapped: reject }}\nmappings:\n  - match: {{ ns.db: {}, ns.coll: {coll} }}\n    tags: [n]\n",

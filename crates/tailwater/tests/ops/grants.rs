@@ -40,7 +40,7 @@ async fn a_pipeline_runs_with_the_printed_acls_and_says_without_them_what_is_mis
     let parts = ["--part", "source", "--part", "normalize", "--part", "sink"];
     let lines = stage.run(&[&["grants", "kafka-acl"], &parts[..]].concat()).await.done();
     let rights = rights(&lines, &user);
-    assert_eq!(rights.len(), 11, "{lines}");
+    assert_eq!(rights.len(), 12, "{lines}");
 
     stage.write(0, 20).await;
     // Without any it stops, and says what is missing.

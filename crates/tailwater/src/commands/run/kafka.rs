@@ -225,8 +225,9 @@ impl Shared {
         )
         .await?;
         let offsets = group.offsets();
+        let (topics, checkpoints) = (self.topics.clone(), &kafka.topics.checkpoints);
         let begin =
-            Transaction::of_group(&self.client, self.topics.clone(), &name, offsets, vitals);
+            Transaction::of_group(&self.client, topics, &name, offsets, checkpoints, vitals);
         let delivery = tokio::select! {
             begun = begin => begun?,
             () = self.stop.cancelled() => return Ok(()),

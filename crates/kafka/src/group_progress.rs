@@ -1,0 +1,136 @@
+//! GroupProgress: how far a group is that writes into topics, said twice by each of its transactions: in
+//! its offsets, to the brokers and to everybody's tools, and in the checkpoint topic, to whoever takes
+//! its lanes.
+//!
+//! Offsets alone are not enough: they expire, are set back, and brokers were seen that came back with
+//! those of some minutes ago. Whatever was committed once would be written a second time.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use tailwater_core::gap::Gap;
+use tailwater_core::position::{Checkpoint, Epoch, LaneId, Position, Seq};
+use tailwater_core::{Error, ErrorKind, Result};
+use tailwater_pipeline::retry;
+use tailwater_pipeline::write_ahead::CheckpointStore as _;
+use tracing::warn;
+
+use crate::checkpoints::{Advance, CheckpointTopic, Lanes};
+use crate::client::Client;
+use crate::offsets::GroupOffsets;
+use crate::producer::{Offsets, Open};
+use crate::topics::Topics;
+use crate::transaction::Progress;
+
+/// How far the lanes of a group are.
+#[derive(Debug, Clone)]
+pub struct GroupProgress {
+    client: Client,
+    topics: Topics,
+    group: Arc<str>,
+    offsets: GroupOffsets,
+    checkpoints: Arc<str>,
+    /// What the checkpoint topic said when lanes were last taken.
+    read: Arc<Lanes>,
+}
+
+impl GroupProgress {
+    /// Says it in these offsets of `group` and in this topic, which is made when it is missing.
+    ///
+    /// # Errors
+    /// Those of making the topic.
+    pub async fn new(
+        client: &Client,
+        topics: Topics,
+        group: &str,
+        offsets: GroupOffsets,
+        checkpoints: &Arc<str>,
+    ) -> Result<Self> {
+        topics.ensure_checkpoints(checkpoints).await?;
+        let (client, checkpoints) = (client.clone(), Arc::clone(checkpoints));
+        let (group, read) = (group.into(), Arc::new(Lanes::NONE));
+        Ok(Self { client, topics, group, offsets, checkpoints, read })
+    }
+
+    /// Reads what was said in the topic since lanes were last taken, also by transactions that are still
+    /// open: who had a lane before us has put into his whatever his offsets will say.
+    async fn read_on(&mut self) -> Result<()> {
+        let id = match self.topics.describe(&self.checkpoints).await? {
+            Some(description) => description.id,
+            None => {
+                let what = format!("the checkpoint topic `{}` is gone", self.checkpoints);
+                return Err(Error::new(ErrorKind::Busy, what));
+            }
+        };
+        let before = Arc::clone(&self.read);
+        let lanes =
+            CheckpointTopic::lanes(&self.client, &self.group, &self.checkpoints, id, &before);
+        self.read = Arc::new(lanes.await?);
+        Ok(())
+    }
+
+    /// Where a lane goes on that the group has at `committed`.
+    fn next(&self, lane: &LaneId, epoch: Epoch, committed: Seq) -> Seq {
+        match self.read.next(lane, epoch) {
+            Some(next) if next > committed => {
+                warn!(
+                    stream = %lane, group = %self.group, %committed, %next,
+                    "the group's offset is older than what was written: going on behind that"
+                );
+                next
+            }
+            _ => committed,
+        }
+    }
+}
+
+impl Progress for GroupProgress {
+    async fn checkpoints(&mut self, lanes: &[LaneId]) -> Result<Vec<Checkpoint>> {
+        let committed = self.offsets.load(lanes).await?;
+        let this = self.clone();
+        *self = retry::patiently(retry::FOR_EVER, || async {
+            let mut this = this.clone();
+            this.read_on().await.map(|()| this)
+        })
+        .await?;
+        let mut checkpoints = Vec::with_capacity(lanes.len());
+        for (lane, committed) in lanes.iter().zip(committed) {
+            let (epoch, committed) = match committed {
+                Some(checkpoint) => (checkpoint.epoch, checkpoint.next.seq),
+                None => {
+                    let begun = self.offsets.begin(lane).await?;
+                    let (epoch, _) = begun.ok_or_else(|| {
+                        Error::new(ErrorKind::Bug, format!("`{lane}` has no beginning"))
+                    })?;
+                    (epoch, Seq::ZERO)
+                }
+            };
+            let seq = self.next(lane, epoch, committed);
+            let next = Position { seq, cursor: bytes::Bytes::new() };
+            checkpoints.push(Checkpoint { epoch, next, pending: None, renumbered: false });
+        }
+        Ok(checkpoints)
+    }
+
+    fn pinned(&self, _: &str) -> Option<(Epoch, NonZeroU32)> {
+        None
+    }
+
+    fn put_early(&self, open: &Open<'_>, advance: &Advance) -> Result<()> {
+        let lanes = advance.streams.iter().map(|(lane, at)| (lane.clone(), at.epoch, at.next.seq));
+        CheckpointTopic::send_lanes(open, &self.checkpoints, lanes)
+    }
+
+    fn put(&self, open: &Open<'_>, advance: &Advance, _: &Offsets) -> Result<Self> {
+        // Brokers take offsets from members only. What the topic says of them is there by now: so whoever
+        // takes a lane from us finds it, or finds us refused.
+        self.offsets.put(open, &advance.streams)?;
+        Ok(self.clone())
+    }
+
+    fn put_gap(&self, _: &Open<'_>, gap: &Gap) -> Result<Self> {
+        // The sink meets the same gap, and writes it down.
+        warn!(stream = %gap.lane, events = ?gap.events, reason = gap.reason.as_str(), "records are missing");
+        Ok(self.clone())
+    }
+}
