@@ -145,7 +145,7 @@ impl Connection {
         within(QUERY_TIMEOUT, fetch).await.map_err(|error| classify(error, what))
     }
 
-    /// Inserts one block with the given settings. An `Ok` is the server's own.
+    /// Inserts blocks, one behind the other in one request, with the given settings. An `Ok` is the server's own.
     ///
     /// # Errors
     /// By the server's code. After any error the rows may be there or not.
@@ -153,7 +153,7 @@ impl Connection {
         &self,
         sql: &str,
         settings: &[(&str, &str)],
-        block: &Bytes,
+        blocks: Vec<Bytes>,
         what: &str,
     ) -> Result<()> {
         let mut insert = self
@@ -164,9 +164,10 @@ impl Connection {
             insert = insert.with_setting(*name, *value);
         }
         let send = async {
-            let mut rest = block.clone();
-            while !rest.is_empty() {
-                insert.send(rest.split_to(rest.len().min(PIECE))).await?;
+            for mut rest in blocks {
+                while !rest.is_empty() {
+                    insert.send(rest.split_to(rest.len().min(PIECE))).await?;
+                }
             }
             insert.end().await
         };

@@ -72,7 +72,7 @@ async fn write_twice(connection: &Connection, name: &str) -> Result<u64> {
     let insert = format!("INSERT INTO {name} (id) FORMAT JSONEachRow");
     let row = Bytes::from(format!("{{\"id\":{id}}}\n"));
     for _ in 0..2 {
-        connection.insert(&insert, &settings, &row, "cannot insert a row").await?;
+        connection.insert(&insert, &settings, vec![row.clone()], "cannot insert a row").await?;
     }
     let what = "cannot count the rows that were written";
     let count = format!("SELECT count() FROM {name} WHERE id = {id}");

@@ -4,10 +4,11 @@
 //! current state carry a version and go in without one: a token would only stand in the way of
 //! writing them again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
+use bytes::Bytes;
+use futures_util::future::{join_all, try_join_all};
 use tailwater_core::gap::{Gap, GapRecord};
 use tailwater_core::position::{Epoch, LaneId, Millis, Plan, Seq};
 use tailwater_core::rows::{Append, Block, Layout, Namespace, Rejection, Rows, Stretch};
@@ -82,6 +83,11 @@ pub(crate) const PINNED: [(&str, &str); 8] = [
     ("input_format_json_read_bools_as_numbers", "0"),
 ];
 
+/// The Ranges whose rows go in one insert of the current state are all named in its comment, which travels
+/// in an address: so many at most.
+const PARTS_AT_ONCE: usize = 16;
+/// What stands between their names.
+const BETWEEN_NAMES: &str = "\n";
 const MILLIS_OF_A_DAY: i64 = 86_400_000;
 /// A pause between two looks at the server's running queries.
 const QUIESCE_PAUSE: Duration = Duration::from_millis(50);
@@ -120,10 +126,12 @@ impl Tables {
         format!("{}/{epoch}/{lane}/{}", self.pipeline, intent.range)
     }
 
-    async fn insert(&self, block: &Block, range: &str, token: Option<&str>) -> Result<()> {
+    /// Inserts blocks of one table. `names`: of the Ranges that they are of.
+    async fn insert(&self, blocks: &[&Block], names: &str, token: Option<&str>) -> Result<()> {
+        let Some(block) = blocks.first() else { return Ok(()) };
         let sql = table::insert(self.connection.database(), &block.table, block.columns);
         let mut settings = PINNED.to_vec();
-        settings.push(("log_comment", range));
+        settings.push(("log_comment", names));
         match token {
             Some(token) => {
                 settings
@@ -131,8 +139,10 @@ impl Tables {
             }
             None => settings.push(("insert_deduplicate", "0")),
         }
-        let what = format!("cannot insert {} rows into `{}`", block.rows, block.table);
-        self.connection.insert(&sql, &settings, &block.bytes, &what).await
+        let rows: u64 = blocks.iter().map(|block| block.rows).sum();
+        let what = format!("cannot insert {rows} rows into `{}`", block.table);
+        let bytes: Vec<Bytes> = blocks.iter().map(|block| block.bytes.clone()).collect();
+        self.connection.insert(&sql, &settings, bytes, &what).await
     }
 }
 
@@ -191,6 +201,19 @@ impl Target for Tables {
                 written => return written,
             }
         }
+    }
+
+    async fn upsert_all(&self, parts: &[(Declared<'_>, &PartRows)]) -> Result<()> {
+        let ends = |(_, body): &(Declared<'_>, &PartRows)| {
+            body.0.stretches.iter().any(|stretch| !stretch.endings.is_empty())
+        };
+        let (in_order, at_once): (Vec<_>, Vec<_>) = parts.iter().copied().partition(ends);
+        let in_order =
+            join_all(in_order.iter().map(|(declared, body)| self.upsert(*declared, body)));
+        let at_once =
+            join_all(at_once.chunks(PARTS_AT_ONCE).map(|parts| self.upsert_joined(parts)));
+        let (in_order, at_once) = tokio::join!(in_order, at_once);
+        in_order.into_iter().chain(at_once).collect()
     }
 
     async fn append(
@@ -357,12 +380,36 @@ impl Tables {
         Ok(table)
     }
 
+    /// Writes the current state of parts in which no collection ends, a table's rows in one insert: a
+    /// table makes files for each.
+    async fn upsert_joined(&self, parts: &[(Declared<'_>, &PartRows)]) -> Result<()> {
+        let mut tables: BTreeMap<&TableName, (&Namespace, Vec<&Block>, Vec<String>)> =
+            BTreeMap::new();
+        for (declared, body) in parts {
+            let name = self.name(*declared);
+            for (namespace, block) in body.0.stretches.iter().flat_map(|it| &it.upsert) {
+                let (_, blocks, names) = tables
+                    .entry(&block.table)
+                    .or_insert_with(|| (namespace, Vec::new(), Vec::new()));
+                blocks.push(block);
+                if names.last() != Some(&name) {
+                    names.push(name.clone());
+                }
+            }
+        }
+        let written = join_all(tables.into_values().map(async |(namespace, blocks, names)| {
+            self.current(namespace).await?;
+            self.insert(&blocks, &names.join(BETWEEN_NAMES), None).await
+        }));
+        written.await.into_iter().collect()
+    }
+
     async fn upsert_in_order(&self, declared: Declared<'_>, stretches: &[Stretch]) -> Result<()> {
         let range = self.name(declared);
         for stretch in stretches {
             try_join_all(stretch.upsert.iter().map(async |(namespace, block)| {
                 self.current(namespace).await?;
-                self.insert(block, &range, None).await
+                self.insert(&[block], &range, None).await
             }))
             .await?;
             for ending in &stretch.endings {
@@ -375,7 +422,8 @@ impl Tables {
     /// Waits until the server runs no statement of this name any more.
     pub(crate) async fn until_quiet(&self, name: &str) -> Result<()> {
         let sql = format!(
-            "SELECT count() FROM system.processes WHERE Settings['log_comment'] = {}",
+            "SELECT count() FROM system.processes WHERE has(splitByString({}, Settings['log_comment']), {})",
+            literal(BETWEEN_NAMES),
             literal(name)
         );
         let mut waited = false;
@@ -401,6 +449,6 @@ impl Tables {
                 format!("the declaration of {range} is too old to send its block"),
             ));
         }
-        self.insert(block, &range, Some(&token)).await
+        self.insert(&[block], &range, Some(&token)).await
     }
 }

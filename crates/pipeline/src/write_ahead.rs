@@ -76,14 +76,6 @@ pub const DEFAULT_INSERT_DEADLINE: Duration = Duration::from_secs(60);
 /// Lanes that are claimed together ask the target for so many of them at once.
 const QUESTIONS_AT_ONCE: usize = 4;
 
-/// What is known after a first write.
-enum Written {
-    /// It was read back, or the server said so to a token that was never sent before.
-    Surely,
-    /// Only a read-back can tell.
-    Unproven,
-}
-
 /// How far an earlier life of a claimed lane may have come.
 #[derive(Debug, Clone, Copy)]
 struct Guard {
@@ -209,21 +201,31 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         Ok(())
     }
 
-    /// Writes a part for the first time.
-    async fn write(&self, part: &Part<T::Body>) -> Result<Written> {
+    /// Writes for the first time what of a part must come once. Gives whether it is surely there: the
+    /// server said so, to tokens that were never sent before. Else only a read-back can tell.
+    async fn append_all(&self, part: &Part<T::Body>) -> Result<bool> {
         let declared = self.declared(&part.lane)?;
         let tables = part.body.plan().rows.keys();
         // Each is waited for: what is dropped half way may arrive yet.
-        let (upserted, appended) = tokio::join!(
-            self.target.upsert(declared, &part.body),
-            join_all(tables.map(|table| self.append(declared, part, table, Block::Whole))),
-        );
-        match appended.into_iter().fold(upserted, Result::and) {
-            Ok(()) => Ok(Written::Surely),
+        let appended =
+            join_all(tables.map(|table| self.append(declared, part, table, Block::Whole))).await;
+        self.is_sure(&[part], appended.into_iter().collect())
+    }
+
+    /// Writes what of some parts may come twice. Gives whether it is surely there.
+    async fn upsert_all(&self, parts: &[&Part<T::Body>]) -> Result<bool> {
+        let declared = parts.iter().map(|part| Ok((self.declared(&part.lane)?, &part.body)));
+        let declared = declared.collect::<Result<Vec<_>>>()?;
+        self.is_sure(parts, self.target.upsert_all(&declared).await)
+    }
+
+    fn is_sure(&self, parts: &[&Part<T::Body>], answer: Result<()>) -> Result<bool> {
+        match answer {
+            Ok(()) => Ok(true),
             Err(error) if error.kind().action() == Action::Stop => Err(error),
             Err(error) => {
-                self.report(part, &error);
-                Ok(Written::Unproven)
+                parts.iter().for_each(|part| self.report(part, &error));
+                Ok(false)
             }
         }
     }
@@ -377,23 +379,32 @@ where
             self.declare(&batch.parts).await?;
             failpoint::reach(failpoint::DECLARED);
         }
+        let is_proven = |part: &Part<T::Body>| part.range.is_some() && self.must_prove(part);
+        let others = batch.parts.iter().filter(|part| part.range.is_some() && !is_proven(part));
+        let others: Vec<_> = others.collect();
         let turns = Semaphore::new(QUESTIONS_AT_ONCE);
-        let written = join_all(batch.parts.iter().map(async |part| match part.range {
-            Some(_) if self.must_prove(part) => {
+        let each = join_all(batch.parts.iter().map(async |part| match part.range {
+            Some(_) if is_proven(part) => {
                 let _turn = turns.acquire().await;
-                let proven = self.prove(part).await?;
-                Ok(if proven { Written::Surely } else { Written::Unproven })
+                self.prove(part).await
             }
-            Some(_) => self.write(part).await,
-            None => Ok(Written::Surely),
-        }))
-        .await;
+            Some(_) => self.append_all(part).await,
+            None => Ok(true),
+        }));
+        let (upserted, sure) = tokio::join!(self.upsert_all(&others), each);
         failpoint::reach(failpoint::WRITTEN);
-        for (part, written) in batch.parts.into_iter().zip(written) {
-            match written? {
-                Written::Surely => {}
-                Written::Unproven => self.finish(&part).await?,
+        let upserted = upserted?;
+        let mut unsure = Vec::new();
+        for (part, sure) in batch.parts.into_iter().zip(sure) {
+            let upserted = upserted || part.range.is_none() || self.must_prove(&part);
+            match sure {
+                Ok(true) if upserted => self.advance(part)?,
+                sure => unsure.push((part, sure)),
             }
+        }
+        for (part, sure) in unsure {
+            sure?;
+            self.finish(&part).await?;
             self.advance(part)?;
         }
         Ok(())

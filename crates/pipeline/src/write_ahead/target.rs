@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::future::join_all;
 use tailwater_core::gap::Gap;
 use tailwater_core::position::{Epoch, Intent, LaneId, Millis, Plan, Seq};
 use tailwater_core::{Error, Result};
@@ -97,6 +98,18 @@ pub trait Target: Send + Sync {
         declared: Declared<'_>,
         body: &Self::Body,
     ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Does that for several parts, in as few blocks as can be.
+    fn upsert_all(
+        &self,
+        parts: &[(Declared<'_>, &Self::Body)],
+    ) -> impl Future<Output = Result<()>> + Send {
+        async move {
+            let written =
+                join_all(parts.iter().map(|(declared, body)| self.upsert(*declared, body)));
+            written.await.into_iter().collect()
+        }
+    }
 
     /// Appends rows that must come once to one table.
     fn append(

@@ -85,7 +85,7 @@ impl State {
         let intent = Intent { first, last: first + cut - 1, age: 0, foreign };
         self.store(lane, Some(intent));
         if first < self.worker.prove {
-            self.worker.in_one_block = true;
+            self.worker.in_one_block = !foreign;
             self.worker.phase = Phase::Redeclare;
         } else {
             self.send_block(Purpose::Write, Table::Events, intent.token(), intent.rows());

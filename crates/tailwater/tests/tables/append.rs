@@ -6,6 +6,7 @@ use tailwater_core::ErrorKind;
 use tailwater_core::position::{Epoch, LaneId, Millis};
 use tailwater_core::rows::{Content, Entry, Layout, Rejected, Rejection};
 use tailwater_core::table::TableName;
+use tailwater_pipeline::Delivery as _;
 use tailwater_pipeline::write_ahead::Target as _;
 
 use crate::stage::{Stage, WALL, entry, event, insert, topic, whole};
@@ -235,6 +236,38 @@ async fn behind_an_old_checkpoint_another_mapping_repeats_nothing() {
         assert_eq!(stage.numbers("record_raw").await, [1, 3]);
         assert_eq!(stage.numbers("tailwater_dead_letters").await, [2]);
     }
+}
+
+/// A table makes files for each insert: what lanes have for the current state of one collection is one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lanes_have_for_one_current_state_comes_in_one_insert() {
+    let Some(stage) = Stage::start().await else { return };
+    let lanes = [0, 1, 2].map(|partition| LaneId::partition_of(&topic("c"), partition));
+    lanes.iter().for_each(|lane| stage.store(lane, 0, None));
+    let mut life = stage.life().await;
+    life.claim(&lanes).await.unwrap();
+    let inserts = async || {
+        let made = "SELECT max(max_block_number) FROM system.parts WHERE table = 'd__c'";
+        let [[made]]: [[u64; 1]; 1] =
+            stage.clickhouse.compact(made).await.unwrap().try_into().unwrap();
+        made
+    };
+    let mut before = None;
+    // The first ones behind a claim are proven, each by itself.
+    for seq in [0, 1, 2] {
+        let each = lanes.iter().zip(0..).map(|(lane, number)| {
+            let id = 10 * i64::try_from(seq).unwrap() + number;
+            let time = u32::try_from(id).unwrap() + 1;
+            (lane.clone(), entry(seq, insert("c", time, doc! { "_id": id })))
+        });
+        stage.deliver_together(&mut life, each.collect()).await;
+        let made = inserts().await;
+        assert!(before.is_none_or(|before| made == before + 1), "{before:?}, then {made}");
+        before = Some(made);
+    }
+    let current = "SELECT count(), uniqExact(_partition) FROM d__c_current";
+    assert_eq!(stage.ask(current).await, [json!([9, 3])]);
+    assert_eq!(stage.numbers("record_raw").await, [0, 0, 0, 1, 1, 1, 2, 2, 2]);
 }
 
 /// Producers that may repeat themselves are welcome: each record is a row.

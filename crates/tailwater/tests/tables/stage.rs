@@ -170,6 +170,16 @@ impl Stage {
         life.settle().await
     }
 
+    /// Delivers an entry of each of some lanes in one batch, and saves.
+    pub(crate) async fn deliver_together(&self, life: &mut Life, of: Vec<(LaneId, Entry)>) {
+        let parts = of.into_iter().map(|(lane, entry)| {
+            let part = part(&lane, self.next(&lane), vec![entry]);
+            self.to_rows.encode(part).unwrap()
+        });
+        life.deliver(Batch { parts: parts.collect() }).await.unwrap();
+        life.settle().await.unwrap();
+    }
+
     /// Dies in the middle of some entries, and finishes them.
     pub(crate) async fn recover(&self, lane: &LaneId, entries: Vec<Entry>) -> Result<()> {
         let mut life = self.life().await;
