@@ -5,13 +5,13 @@
 //!   stream/<stream>/<slot>   {n, seq, cursor, epoch, …}                how far a stream is
 //!   topic/<topic>/<slot>     {n, id, partitions, last: {0: offset}}    what was acknowledged there
 //!   gap/<id>                 {…}                                       what is missing for good
-//!   lane/<topic>/<partition> {id, next}                                how far a lane of `normalize` is
+//!   lane/<group>/<topic>/<partition>  {id, next}                       how far `normalize` is: `lanes.rs`
 //! ```
 //!
-//! `slot` is n mod 16: compaction keeps the last sixteen of each. The greatest `n` counts. To read, one
-//! first has the transactional id for oneself, then asks where the partition ends, uncommitted records
-//! too, and reads the committed ones up to there: an earlier end could hide what another producer's open
-//! transaction stands before.
+//! `slot` is n mod 16: compaction keeps the last sixteen of each, of which the greatest `n` counts. To read,
+//! one first has the transactional id for oneself, or the lane, then asks where the partition ends,
+//! uncommitted records too, and reads the committed ones up to there: an earlier end could hide what
+//! another producer's open transaction stands before.
 
 mod lanes;
 mod rewind;
@@ -117,7 +117,7 @@ impl CheckpointTopic {
     /// `Unsuitable` when a transaction of another producer stays open; `Corrupt` for a record that
     /// nobody here wrote.
     pub async fn read(client: &Client, group: &str, name: &Arc<str>) -> Result<Self> {
-        let reader = reader_of_all(client, group, name).await?;
+        let (reader, _) = reader_of_all(client, group, name, ErrorKind::Unsuitable).await?;
         let (client, topic) = (client.clone(), Arc::clone(name));
         let (this, _) = blocking(move || read(&client, &reader, &topic, Seq::ZERO)).await?;
         info!(topic = %name, streams = this.streams.len(), "checkpoints read");
@@ -223,7 +223,7 @@ impl CheckpointTopic {
                 let stored: GapRecord = serde_json::from_slice(value).map_err(wrong)?;
                 self.gaps.insert(stored.id.clone(), stored);
             }
-            // Those are of `normalize`: see `lanes.rs`.
+            // Of `normalize`: see `lanes.rs`.
             Some("lane") => {}
             _ => return Err(format!("its key `{key}` is none of ours")),
         }
@@ -306,20 +306,22 @@ fn write(open: &Open<'_>, topic: &str, key: &str, value: &impl Serialize) -> Res
     })
 }
 
-/// A reader of committed records, once nothing that is there now is in an open transaction.
+/// A reader of committed records, once nothing that is there now is in an open transaction, and where that
+/// ends. One that stays open for long is an error of this kind.
 async fn reader_of_all(
     client: &Client,
     group: &str,
     name: &Arc<str>,
-) -> Result<Arc<BaseConsumer<Context>>> {
+    kind: ErrorKind,
+) -> Result<(Arc<BaseConsumer<Context>>, Seq)> {
     let committed = client.reader(Isolation::Committed, group)?;
     let uncommitted = client.reader(Isolation::Uncommitted, group)?;
     // Transactions of ours are over by then.
     let patience = 2 * client.transaction_timeout(TRANSACTION_TIMEOUT);
     let (asking, topic) = (client.clone(), Arc::clone(name));
     let end = blocking(move || end(&asking, &uncommitted, &topic)).await?;
-    wait_for(&committed, name, end, patience).await?;
-    Ok(committed)
+    wait_for(&committed, name, end, (patience, kind)).await?;
+    Ok((committed, Seq(u64::try_from(end).unwrap_or_default())))
 }
 
 /// Where the topic's partition ends for a reader: uncommitted records too, if it sees them.
@@ -334,7 +336,7 @@ async fn wait_for(
     reader: &Arc<BaseConsumer<Context>>,
     topic: &Arc<str>,
     end: i64,
-    patience: Duration,
+    (patience, kind): (Duration, ErrorKind),
 ) -> Result<()> {
     let started = Instant::now();
     let mut backoff = Backoff::new();
@@ -352,7 +354,7 @@ async fn wait_for(
         }
         if started.elapsed() > patience {
             return Err(Error::new(
-                ErrorKind::Unsuitable,
+                kind,
                 format!("a transaction on the checkpoint topic `{topic}` has been open at offset {stable} for {} s", started.elapsed().as_secs()),
             )
             .with_hint(HANGING));

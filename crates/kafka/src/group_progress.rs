@@ -8,9 +8,9 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use tailwater_core::Result;
 use tailwater_core::gap::Gap;
 use tailwater_core::position::{Checkpoint, Epoch, LaneId, Position, Seq};
-use tailwater_core::{Error, ErrorKind, Result};
 use tailwater_pipeline::retry;
 use tailwater_pipeline::write_ahead::CheckpointStore as _;
 use tracing::warn;
@@ -55,32 +55,12 @@ impl GroupProgress {
     /// Reads what was said in the topic since lanes were last taken, also by transactions that are still
     /// open: who had a lane before us has put into his whatever his offsets will say.
     async fn read_on(&mut self) -> Result<()> {
-        let id = match self.topics.describe(&self.checkpoints).await? {
-            Some(description) => description.id,
-            None => {
-                let what = format!("the checkpoint topic `{}` is gone", self.checkpoints);
-                return Err(Error::new(ErrorKind::Busy, what));
-            }
-        };
+        let id = self.topics.ensure_checkpoints(&self.checkpoints).await?;
         let before = Arc::clone(&self.read);
         let lanes =
             CheckpointTopic::lanes(&self.client, &self.group, &self.checkpoints, id, &before);
         self.read = Arc::new(lanes.await?);
         Ok(())
-    }
-
-    /// Where a lane goes on that the group has at `committed`.
-    fn next(&self, lane: &LaneId, epoch: Epoch, committed: Seq) -> Seq {
-        match self.read.next(lane, epoch) {
-            Some(next) if next > committed => {
-                warn!(
-                    stream = %lane, group = %self.group, %committed, %next,
-                    "the group's offset is older than what was written: going on behind that"
-                );
-                next
-            }
-            _ => committed,
-        }
     }
 }
 
@@ -94,21 +74,26 @@ impl Progress for GroupProgress {
         })
         .await?;
         let mut checkpoints = Vec::with_capacity(lanes.len());
+        let mut behind = Vec::new();
         for (lane, committed) in lanes.iter().zip(committed) {
             let (epoch, committed) = match committed {
                 Some(checkpoint) => (checkpoint.epoch, checkpoint.next.seq),
-                None => {
-                    let begun = self.offsets.begin(lane).await?;
-                    let (epoch, _) = begun.ok_or_else(|| {
-                        Error::new(ErrorKind::Bug, format!("`{lane}` has no beginning"))
-                    })?;
-                    (epoch, Seq::ZERO)
-                }
+                None => (self.offsets.topic_id(lane).await?, Seq::ZERO),
             };
-            let seq = self.next(lane, epoch, committed);
+            let seq = self.read.next(lane, epoch).map_or(committed, |said| said.max(committed));
             let next = Position { seq, cursor: bytes::Bytes::new() };
-            checkpoints.push(Checkpoint { epoch, next, pending: None, renumbered: false });
+            let checkpoint = Checkpoint { epoch, next, pending: None, renumbered: false };
+            if seq > committed {
+                warn!(
+                    stream = %lane, group = %self.group, %committed, next = %seq,
+                    "the group's offset is older than what was written: going on behind that"
+                );
+                behind.push((lane.clone(), checkpoint.clone()));
+            }
+            checkpoints.push(checkpoint);
         }
+        // A quiet lane would be thought to lag.
+        self.offsets.save(behind).await?;
         Ok(checkpoints)
     }
 
@@ -116,9 +101,13 @@ impl Progress for GroupProgress {
         None
     }
 
+    async fn mend(&self) -> Result<()> {
+        self.topics.ensure_checkpoints(&self.checkpoints).await.map(drop)
+    }
+
     fn put_early(&self, open: &Open<'_>, advance: &Advance) -> Result<()> {
         let lanes = advance.streams.iter().map(|(lane, at)| (lane.clone(), at.epoch, at.next.seq));
-        CheckpointTopic::send_lanes(open, &self.checkpoints, lanes)
+        CheckpointTopic::send_lanes(open, &self.checkpoints, &self.group, lanes)
     }
 
     fn put(&self, open: &Open<'_>, advance: &Advance, _: &Offsets) -> Result<Self> {

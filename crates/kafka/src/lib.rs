@@ -1,9 +1,10 @@
 //! Kafka as a source and as a delivery.
 //!
 //! ```text
-//!   Transaction   records and the checkpoint in one transaction        (source, normalize)
-//!   Group         the partitions of a consumer group as lanes          (normalize, sink)
-//!   GroupOffsets  checkpoints as offsets and metadata of that group    (sink, normalize)
+//!   Transaction    records and the checkpoint in one transaction        (source, normalize)
+//!   Group          the partitions of a consumer group as lanes          (normalize, sink)
+//!   GroupProgress  how far that group is, by the same transactions      (normalize)
+//!   GroupOffsets   checkpoints as offsets and metadata of that group    (sink)
 //! ```
 //!
 //! It must never move an offset or a checkpoint by itself: the loop and the deliveries do. Nothing

@@ -62,9 +62,13 @@ impl GroupOffsets {
         Arc::clone(&self.busy)
     }
 
-    async fn topic_id(&self, lane: &LaneId) -> Result<Epoch> {
-        let description = self.topics.describe(lane.topic()).await?;
-        description.map(|description| description.id).ok_or_else(|| is_gone(lane))
+    /// The id of a lane's topic.
+    pub(crate) async fn topic_id(&self, lane: &LaneId) -> Result<Epoch> {
+        let ask = || async {
+            let description = self.topics.describe(lane.topic()).await?;
+            description.map(|description| description.id).ok_or_else(|| is_gone(lane))
+        };
+        retry::patiently(retry::FOR_EVER, ask).await
     }
 
     /// Commits, unless the group has lost us: librdkafka says then that we are in no generation, and
@@ -94,6 +98,11 @@ impl GroupOffsets {
             .consumer
             .group_metadata()
             .ok_or_else(|| Error::new(ErrorKind::Bug, "a group without a name"))?;
+        if self.consumer.assignment_lost() {
+            // In no generation, as a broker takes it of whoever is in no group.
+            let lost = KafkaError::ConsumerCommit(RDKafkaErrorCode::AssignmentLost);
+            return Err(self.client.explain(lost, "cannot put offsets into a transaction"));
+        }
         open.commit_offsets(&list(lanes)?, &group)
     }
 
@@ -224,11 +233,16 @@ impl CheckpointStore for GroupOffsets {
         }
         let changes = Arc::new(changes);
         let mut backoff = Backoff::new();
+        let wanted = Arc::new(());
         loop {
             let (this, these) = (self.clone(), Arc::clone(&changes));
+            let given_up = Arc::downgrade(&wanted);
             let committed = blocking(move || {
                 let list = list(&these)?;
                 let _busy = this.busy.lock().unwrap_or_else(PoisonError::into_inner);
+                if given_up.strong_count() == 0 {
+                    return Err(Error::new(ErrorKind::Busy, "a commit of offsets was given up"));
+                }
                 let answer = this.commit(&list);
                 answer.map_err(|error| this.client.explain(error, "cannot commit offsets"))
             });

@@ -147,14 +147,21 @@ impl Producer {
         Ok(this)
     }
 
-    /// Runs one transaction, on a thread of its own. On an error nothing of it is committed.
+    /// Runs one transaction, on a thread of its own. On an error nothing of it is committed. One that
+    /// nobody waits for any more does not begin: whose lanes it is of may be another's by then.
     pub(crate) async fn transact<T: Send + 'static>(
         &self,
         fill: impl FnOnce(&Open<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let this = self.clone();
-        blocking(move || {
+        let wanted = Arc::new(());
+        let given_up = Arc::downgrade(&wanted);
+        let outcome = blocking(move || {
             let _busy = this.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            if given_up.strong_count() == 0 {
+                let what = format!("a transaction of `{}` was given up", this.id);
+                return Err(Error::new(ErrorKind::Busy, what));
+            }
             this.inner.context().let_marks_be_written();
             this.inner.context().begin();
             let begun = this.inner.begin_transaction();
@@ -176,7 +183,9 @@ impl Producer {
                 }
             }
         })
-        .await
+        .await;
+        drop(wanted);
+        outcome
     }
 
     /// Lets librdkafka say what it has to say: of lost connections, and refused sign-ins.

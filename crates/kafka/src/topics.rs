@@ -56,8 +56,9 @@ enum Cleanup {
 const APPEARS_WITHIN: Duration = Duration::from_secs(30);
 
 /// Of a compacted topic the last segment is never cleaned, and is read as a whole by whoever takes over:
-/// it is to be smaller than the usual gigabyte. MSK Serverless does not take the setting.
-const SEGMENT_BYTES: &str = "16777216";
+/// it is to be smaller than the usual gigabyte. The least that some clusters take; MSK Serverless does not
+/// take the setting.
+const SEGMENT_BYTES: &str = "52428800";
 
 /// The topics of a cluster.
 #[derive(Clone)]
@@ -144,15 +145,15 @@ impl Topics {
         Ok(made)
     }
 
-    /// The compacted topic of the checkpoints, of one partition, made when it is missing.
+    /// The compacted topic of the checkpoints, of one partition, made when it is missing. Gives its id.
     ///
     /// # Errors
     /// `Unsuitable` for one that is not compacted, or has more partitions; those of making it.
-    pub async fn ensure_checkpoints(&self, topic: &str) -> Result<()> {
+    pub async fn ensure_checkpoints(&self, topic: &str) -> Result<Epoch> {
         let description = self.make(topic, 1, Cleanup::Compact).await?;
         let facts = self.facts(topic).await?;
         let wrong = match (description.partitions, facts.compacted) {
-            (1, true) => return Ok(()),
+            (1, true) => return Ok(description.id),
             (1, false) => "is not compacted: checkpoints would vanish from it".to_owned(),
             (partitions, _) => format!("has {partitions} partitions instead of one"),
         };
@@ -245,8 +246,11 @@ impl Topics {
         }
         match self.try_make(topic, partitions, cleanup, true).await? {
             Err(Code::InvalidConfig | Code::PolicyViolation) if cleanup == Cleanup::Compact => {
-                warn!(topic, SEGMENT_BYTES, "the cluster takes no segments of that size: reading checkpoints may take longer");
-                self.try_make(topic, partitions, cleanup, false).await?
+                let answer = self.try_make(topic, partitions, cleanup, false).await?;
+                if answer.is_ok() {
+                    warn!(topic, SEGMENT_BYTES, "the cluster takes no segments of that size: reading checkpoints may take longer");
+                }
+                answer
             }
             answer => answer,
         }

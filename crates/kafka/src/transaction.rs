@@ -43,6 +43,11 @@ pub trait Progress: Clone + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Makes anew what may be missing where a transaction failed.
+    fn mend(&self) -> impl Future<Output = Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
+
     /// Puts into an open transaction what of `advance` need not wait for its records.
     ///
     /// # Errors
@@ -267,6 +272,9 @@ impl<P: Progress> Delivery for Transaction<P> {
             }
             warn!(%error, cause = std::error::Error::source(&error), "transaction aborted, sending again");
             backoff.pause().await;
+            if let Err(error) = self.progress.mend().await {
+                warn!(%error, "cannot look at what transactions need");
+            }
         }
         for (lane, events, newest) in delivered {
             self.vitals.delivered(&lane, events, newest);

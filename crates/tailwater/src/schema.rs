@@ -194,6 +194,12 @@ impl Broker {
         Ok(all.into_iter().collect())
     }
 
+    /// Whether a source keeps its checkpoints there.
+    async fn has_streams(&self, checkpoints: &Arc<str>) -> anyhow::Result<bool> {
+        let looked = CheckpointTopic::look(&self.cluster.observer, checkpoints).await?;
+        Ok(looked.is_some_and(|looked| !looked.slots.is_empty()))
+    }
+
     /// Who is in a group. A young cluster makes its coordinators only then.
     async fn members(&self, group: &str) -> anyhow::Result<Members> {
         let members = || self.cluster.observer.members(group);
@@ -259,8 +265,12 @@ impl Broker {
                 continue;
             }
             let thing = format!("topic `{name}`");
+            let is_source_s = config.mongodb.is_none() && name == kafka.topics.checkpoints;
             steps.push(match data {
                 false => Step::stays(thing, "its records stay; `--data` deletes it"),
+                true if is_source_s && self.has_streams(&name).await? => {
+                    Step::stays(thing, OF_SOURCE)
+                }
                 true => {
                     let loses = "all its records are lost, to others that read it too";
                     Step::drop(thing, loses, Action::DeleteTopic(name.to_string()))
@@ -284,6 +294,9 @@ const BY_ENGINE: [&str; 3] = [
 ];
 
 /// What follows when it no longer does.
+const OF_SOURCE: &str = "a source that this config does not name keeps its checkpoints there; what normalize has \
+                         there stays too, and it goes on behind that: `tailwater checkpoint rewind normalize --to beginning` \
+                         lets it begin anew";
 const ROWS_OF_ENGINE: &str = "the rows that ClickHouse has read stay, and a sink begins with the first message: \
                               give it another table, or all come a second time";
 

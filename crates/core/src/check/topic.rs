@@ -126,7 +126,16 @@ fn checkpoints(facts: &Facts, compacted: bool, findings: &mut Findings) {
             "set `cleanup.policy=compact`",
         );
     }
+    if facts.number("segment.bytes").is_some_and(|bytes| bytes > LARGE_SEGMENT) {
+        findings.warn(
+            "segments of more than 256 MiB: who takes over reads as much as the last one holds",
+            "set `segment.bytes=52428800`, where the cluster takes that",
+        );
+    }
 }
+
+/// A topic's segments that take seconds to be read.
+const LARGE_SEGMENT: i64 = 256 << 20;
 
 fn changes(facts: &Facts, compacted: bool, wanted: &Wanted, findings: &mut Findings) {
     match facts.pinned {

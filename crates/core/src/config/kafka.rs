@@ -151,7 +151,7 @@ pub struct Topics {
     pub normalized: Arc<str>,
     /// Where events go that cannot be normalized.
     pub dead_letter: Arc<str>,
-    /// Where the source's checkpoints are.
+    /// Where the checkpoints of source and normalize are.
     pub checkpoints: Arc<str>,
     /// Of topics that are made.
     pub partitions: u32,

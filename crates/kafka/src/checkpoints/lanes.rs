@@ -1,4 +1,4 @@
-//! Lanes: how far each lane of a group is that writes into topics.
+//! Lanes: how far each lane of a group is that writes into topics, whatever its offsets say.
 //!
 //! The last record of a lane counts: who takes a lane waits for the transactions of who had it, and only
 //! then writes its own.
@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tailwater_core::Result;
 use tailwater_core::position::{Epoch, LaneId, Seq};
+use tailwater_core::{ErrorKind, Result};
 use tailwater_pipeline::write_ahead;
 
 use super::{CheckpointTopic, reader_of_all, scan, write};
-use crate::client::{Client, blocking};
+use crate::client::{Client, Isolation, blocking};
 use crate::observer::Observer;
 use crate::producer::{OWN_TRANSACTION_TIMEOUT, Open, Producer};
 
@@ -27,7 +27,8 @@ pub(crate) struct Lanes {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct StoredLane {
+struct StoredLane {
+    group: String,
     topic: String,
     partition: u32,
     id: String,
@@ -43,20 +44,30 @@ impl Lanes {
     }
 }
 
-impl StoredLane {
-    pub(super) fn read(value: &[u8]) -> std::result::Result<(LaneId, (Epoch, Seq)), String> {
-        let stored: Self = serde_json::from_slice(value).map_err(|error| error.to_string())?;
-        let epoch = Epoch::parse(&stored.id).ok_or("a topic id is not 32 hex digits")?;
-        Ok((LaneId::partition_of(&stored.topic, stored.partition), (epoch, stored.next)))
+impl Lanes {
+    /// Takes in a record of the topic, if it is of a lane of the group.
+    fn take(&mut self, group: &str, key: &[u8], value: &[u8]) -> std::result::Result<(), String> {
+        if !key.starts_with(b"lane/") {
+            return Ok(());
+        }
+        let stored: StoredLane =
+            serde_json::from_slice(value).map_err(|error| error.to_string())?;
+        if stored.group == group {
+            let epoch = Epoch::parse(&stored.id).ok_or("a topic id is not 32 hex digits")?;
+            let lane = LaneId::partition_of(&stored.topic, stored.partition);
+            self.next.insert(lane, (epoch, stored.next));
+        }
+        Ok(())
     }
 }
 
 impl CheckpointTopic {
-    /// What the topic, whose id is `id`, says of lanes now, given what was read of it before. Waits until
-    /// nothing that is there is in an open transaction.
+    /// What the topic, whose id is `id`, says of a group's lanes now, given what was read of it before.
+    /// Waits until nothing that is there is in an open transaction.
     ///
     /// # Errors
-    /// As [`CheckpointTopic::read`].
+    /// `Busy` when a transaction of another producer stays open for long; `Corrupt` for a record that
+    /// nobody here wrote.
     pub(crate) async fn lanes(
         client: &Client,
         group: &str,
@@ -64,36 +75,68 @@ impl CheckpointTopic {
         id: Epoch,
         before: &Lanes,
     ) -> Result<Lanes> {
-        let mut lanes = match before.topic == Some(id) {
+        let (reader, end) = reader_of_all(client, group, name, ErrorKind::Busy).await?;
+        // One that is shorter than it was has lost what we have read, and what we have not.
+        let goes_on = before.topic == Some(id) && before.end <= end;
+        let mut lanes = match goes_on {
             true => before.clone(),
             false => Lanes { topic: Some(id), ..Lanes::NONE },
         };
-        let reader = reader_of_all(client, group, name).await?;
-        let (client, name) = (client.clone(), Arc::clone(name));
+        let (client, name, group) = (client.clone(), Arc::clone(name), group.to_owned());
         blocking(move || {
             lanes.end = scan(&client, &reader, &name, lanes.end, |_, key, value| {
-                if key.starts_with(b"lane/") {
-                    let (lane, next) = StoredLane::read(value)?;
-                    lanes.next.insert(lane, next);
-                }
-                Ok(())
+                lanes.take(&group, key, value)
             })?;
             Ok(lanes)
         })
         .await
     }
 
-    /// Puts into an open transaction how far lanes are.
+    /// What the topic says of a group's lanes as far as it is committed now, without waiting for anybody.
+    async fn look_at_lanes(observer: &Observer, name: &Arc<str>, group: &str) -> Result<Lanes> {
+        let reader = observer.client.reader(Isolation::Committed, &observer.group)?;
+        let (client, name, group) = (observer.client.clone(), Arc::clone(name), group.to_owned());
+        blocking(move || {
+            let mut lanes = Lanes::NONE;
+            scan(&client, &reader, &name, Seq::ZERO, |_, key, value| {
+                lanes.take(&group, key, value)
+            })?;
+            Ok(lanes)
+        })
+        .await
+    }
+
+    /// How far a group is that writes into topics, in those of these lanes whose topics are as they were.
+    ///
+    /// # Errors
+    /// Those of asking; `Corrupt` for a record that nobody here wrote.
+    pub async fn lanes_of(
+        observer: &Observer,
+        name: &Arc<str>,
+        group: &str,
+        lanes: &[LaneId],
+    ) -> Result<BTreeMap<LaneId, Seq>> {
+        if observer.topic(name).await?.is_none() {
+            return Ok(BTreeMap::new());
+        }
+        let said = Self::look_at_lanes(observer, name, group).await?;
+        let ids = ids(observer, lanes).await?;
+        let next = |lane: &LaneId| Some((lane.clone(), said.next(lane, *ids.get(lane.topic())?)?));
+        Ok(lanes.iter().filter_map(next).collect())
+    }
+
+    /// Puts into an open transaction how far lanes of a group are.
     pub(crate) fn send_lanes(
         open: &Open<'_>,
         name: &str,
+        group: &str,
         lanes: impl IntoIterator<Item = (LaneId, Epoch, Seq)>,
     ) -> Result<()> {
         for (lane, epoch, next) in lanes {
-            let (topic, partition) = (lane.topic().to_owned(), lane.partition());
-            let key = format!("lane/{topic}/{partition}");
-            let stored = StoredLane { topic, partition, id: epoch.to_string(), next };
-            write(open, name, &key, &stored)?;
+            let (group, topic) = (group.to_owned(), lane.topic().to_owned());
+            let (partition, id) = (lane.partition(), epoch.to_string());
+            let key = format!("lane/{group}/{topic}/{partition}");
+            write(open, name, &key, &StoredLane { group, topic, partition, id, next })?;
         }
         Ok(())
     }
@@ -112,21 +155,51 @@ impl CheckpointTopic {
         if observer.topic(name).await?.is_none() {
             return Ok(());
         }
-        let topics: BTreeSet<&str> = to.keys().map(LaneId::topic).collect();
-        let topics: Vec<String> = topics.into_iter().map(str::to_owned).collect();
-        let topics = observer.topics_of(&topics).await?;
-        let there = to.iter().filter_map(|(lane, next)| {
-            let topic = topics.get(lane.topic())?;
-            Some((lane.clone(), topic.id, *next))
-        });
+        let lanes: Vec<LaneId> = to.keys().cloned().collect();
+        let ids = ids(observer, &lanes).await?;
+        let there = to
+            .iter()
+            .filter_map(|(lane, next)| Some((lane.clone(), *ids.get(lane.topic())?, *next)));
         let (lanes, name): (Vec<_>, _) = (there.collect(), Arc::clone(name));
         let id = format!("{group}.{}", write_ahead::new_epoch()?);
         let timeout = OWN_TRANSACTION_TIMEOUT;
         let producer = Producer::start(&observer.client, &id, timeout, Arc::default()).await?;
+        let group = group.to_owned();
         let said = producer.transact(move |open| {
-            Self::send_lanes(open, &name, lanes)?;
+            Self::send_lanes(open, &name, &group, lanes)?;
             open.flush().map(drop)
         });
         said.await
+    }
+}
+
+/// The ids of the topics of lanes.
+async fn ids(observer: &Observer, lanes: &[LaneId]) -> Result<BTreeMap<String, Epoch>> {
+    let topics: BTreeSet<&str> = lanes.iter().map(LaneId::topic).collect();
+    let topics: Vec<String> = topics.into_iter().map(str::to_owned).collect();
+    let found = observer.topics_of(&topics).await?;
+    Ok(found.into_iter().map(|(name, topic)| (name, topic.id)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_on_a_lane_counts_in_its_own_group_and_topic() {
+        let ids = [1, 2].map(|byte| Epoch::new([byte; 16]));
+        let lane = LaneId::partition_of("t", 3);
+        let mut lanes = Lanes::NONE;
+        for (group, id, next) in [("a", ids[0], 9), ("b", ids[0], 70), ("a", ids[0], 5)] {
+            let (group, id, topic) = (group.to_owned(), id.to_string(), "t".to_owned());
+            let stored = StoredLane { group, topic, partition: 3, id, next: Seq(next) };
+            let value = serde_json::to_vec(&stored).unwrap();
+            lanes.take("a", b"lane/any/t/3", &value).unwrap();
+        }
+        lanes.take("a", b"stream/t/3", b"of a source").unwrap();
+        assert_eq!(lanes.next(&lane, ids[0]), Some(Seq(5)));
+        assert_eq!(lanes.next(&lane, ids[1]), None);
+        assert_eq!(lanes.next(&LaneId::partition_of("t", 4), ids[0]), None);
+        assert!(lanes.take("a", b"lane/a/t/3", b"{}").is_err());
     }
 }

@@ -142,7 +142,9 @@ impl Topics {
     pub async fn carry_out(&self, action: &Action) -> Result<()> {
         match action {
             Action::Statements(_) => Err(Error::new(ErrorKind::Bug, "Kafka takes no statements")),
-            Action::Topic(topic) if topic.checkpoints => self.ensure_checkpoints(&topic.name).await,
+            Action::Topic(topic) if topic.checkpoints => {
+                self.ensure_checkpoints(&topic.name).await.map(drop)
+            }
             Action::Topic(topic) => self.ensure(&topic.name.as_str().into(), None).await.map(drop),
             Action::DeleteTopic(name) => {
                 let what = || format!("cannot delete topic `{name}`");

@@ -95,8 +95,9 @@ impl Plan {
             Action::Group { cluster, group, to } => cluster.observer.rewind(&group, &to).await?,
             Action::Transactions { cluster, group, name, to } => {
                 let observer = &cluster.observer;
-                CheckpointTopic::rewind_lanes(observer, &group, &name, &to).await?;
+                // Refused where somebody has joined meanwhile; alone it does nothing.
                 observer.rewind(&group, &to).await?;
+                CheckpointTopic::rewind_lanes(observer, &group, &name, &to).await?;
             }
             Action::Topic { cluster, pipeline, name, to } => {
                 for (lane, checkpoint) in to {
@@ -134,6 +135,14 @@ pub(crate) async fn of_group(
         .filter(|lane| is_subscribed(&group.subscription, lane.topic()) && own(lane))
         .collect();
     let committed = observer.committed(&group.name, &lanes).await?;
+    let mut committed: BTreeMap<LaneId, Seq> =
+        committed.into_iter().map(|(lane, found)| (lane, found.next)).collect();
+    if part == "normalize" {
+        let name = &kafka.topics.checkpoints;
+        for (lane, next) in CheckpointTopic::lanes_of(observer, name, &group.name, &lanes).await? {
+            committed.entry(lane).and_modify(|known| *known = next.max(*known)).or_insert(next);
+        }
+    }
     let unknown = |name: &&String| {
         !committed.keys().any(|lane| **name == lane.to_string() || **name == lane.topic())
     };
@@ -150,7 +159,7 @@ pub(crate) async fn of_group(
         _ => BTreeMap::new(),
     };
     let (mut moves, mut targets) = (Vec::new(), BTreeMap::new());
-    for (lane, found) in &committed {
+    for (lane, next) in &committed {
         let Some(log) = logs.get(lane) else { continue };
         let target = match to {
             To::Beginning => log.first,
@@ -165,10 +174,10 @@ pub(crate) async fn of_group(
                 .into());
         }
         let is_number = matches!(to, To::Number(_));
-        if target > found.next || (target == found.next && !is_number) {
+        if target > *next || (target == *next && !is_number) {
             // Only a time and an end may be ahead of some lanes: those stay.
             if is_number {
-                let what = format!("`{lane}` is at {}: {target} is ahead of it", found.next);
+                let what = format!("`{lane}` is at {next}: {target} is ahead of it");
                 return Err(Error::new(ErrorKind::Config, what)
                     .with_hint("nothing is skipped: what is read lies behind")
                     .into());
@@ -177,9 +186,9 @@ pub(crate) async fn of_group(
         }
         moves.push(Move {
             what: format!("{} {lane}", group.name),
-            from: found.next.to_string(),
+            from: next.to_string(),
             to: target.to_string(),
-            again: Some(found.next.0 - target.0),
+            again: Some(next.0 - target.0),
         });
         targets.insert(lane.clone(), target);
     }

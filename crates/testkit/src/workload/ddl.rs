@@ -43,15 +43,8 @@ impl Changer {
         let mut tally = Tally::default();
         loop {
             let pause = Duration::from_millis(self.random.random_range(0..=self.ddl.max_pause_ms));
-            let may = async {
-                tokio::time::sleep(pause).await;
-                leave.is_given(AS_WRITES).await
-            };
-            let may = tokio::select! {
-                () = leave.stop.cancelled() => false,
-                may = may => may,
-            };
-            if !may {
+            tokio::time::sleep(pause).await;
+            if !leave.is_given(AS_WRITES).await {
                 return Ok(tally);
             }
             let (database, command) = self.command();
