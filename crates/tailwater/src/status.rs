@@ -87,6 +87,11 @@ async fn streams(cluster: &Cluster, config: &Config, kafka: &Kafka, status: &mut
             status.unknown.push(format!("no source has run: there is no topic `{topic}`"));
         }
         Ok(Some(looked)) => {
+            if looked.slots.is_empty() && config.mongodb.is_some() {
+                let topic = &kafka.topics.checkpoints;
+                let what = format!("no source has run: the topic `{topic}` knows no stream");
+                status.unknown.push(what);
+            }
             let mut seen = BTreeSet::new();
             for slot in looked.slots.iter().filter(|slot| seen.insert(slot.lane.clone())) {
                 let found = stream(&slot.lane, &slot.checkpoint, slot.at, &mut status.unknown);

@@ -68,6 +68,7 @@ pub enum Flow {
 struct Lane {
     topic: String,
     epoch: String,
+    partition: u32,
     rows: u64,
     first: u64,
     last: u64,
@@ -226,8 +227,9 @@ impl Checker {
         let lanes: Vec<Lane> = self
             .clickhouse
             .all(
-                "SELECT _topic AS topic, _epoch AS epoch, count() AS rows, min(_offset) AS first, \
-                 max(_offset) AS last FROM record_raw GROUP BY ALL ORDER BY topic, epoch",
+                "SELECT _topic AS topic, _epoch AS epoch, _partition AS partition, count() AS rows, \
+                 min(_offset) AS first, max(_offset) AS last FROM record_raw GROUP BY ALL \
+                 ORDER BY topic, epoch, partition",
             )
             .await?;
         for lane in lanes {
@@ -235,11 +237,13 @@ impl Checker {
             for from in (lane.first..=lane.last).step_by(usize::try_from(PAGE)?) {
                 let sql = format!(
                     "SELECT {} FROM record_raw WHERE _topic = {} AND _epoch = {} \
-                     AND _offset BETWEEN {from} AND {} ORDER BY _partition, _offset",
+                     AND _partition = {} AND _offset BETWEEN {from} AND {} ORDER BY _offset",
                     Row::COLUMNS,
                     literal(&lane.topic),
                     literal(&lane.epoch),
-                    from.saturating_add(PAGE - 1),
+                    lane.partition,
+                    // A marker of our own may come last, behind what was counted.
+                    from.saturating_add(PAGE - 1).min(lane.last),
                 );
                 self.clickhouse
                     .each(&sql, |row| {
