@@ -107,8 +107,7 @@ async fn a_normalizer_whose_offsets_are_set_back_or_gone_writes_nothing_twice() 
     let lanes = stage.cluster.committed(&group, &topic).await.unwrap();
     let back: Vec<Committed> = lanes
         .iter()
-        .cloned()
-        .map(|lane| Committed { offset: lane.offset / 2, metadata: String::new(), ..lane })
+        .map(|lane| Committed { offset: lane.offset / 2, metadata: String::new(), ..lane.clone() })
         .collect();
     stage.cluster.commit(&group, &topic, &back).await.unwrap();
     stage.write(20).await;
