@@ -86,6 +86,8 @@ pub(crate) const PINNED: [(&str, &str); 8] = [
 /// The Ranges whose rows go in one insert of the current state are all named in its comment, which travels
 /// in an address: so many at most.
 const PARTS_AT_ONCE: usize = 16;
+/// Larger inserts are better made side by side than as one.
+const BYTES_AT_ONCE: usize = 1 << 20;
 /// What stands between their names.
 const BETWEEN_NAMES: &str = "\n";
 const MILLIS_OF_A_DAY: i64 = 86_400_000;
@@ -146,6 +148,41 @@ impl Tables {
     }
 }
 
+/// Runs of parts of which each may be written at once: small ones, in which no collection ends.
+fn joinable<'p, 'd>(
+    parts: &'p [(Declared<'d>, &'d PartRows)],
+) -> Vec<&'p [(Declared<'d>, &'d PartRows)]> {
+    let mut bytes = 0;
+    let mut count = 0;
+    parts
+        .chunk_by(|(_, before), (_, next)| {
+            let ends = |body: &PartRows| body.0.stretches.iter().any(|it| !it.endings.is_empty());
+            (bytes, count) = (bytes + bytes_of(before), count + 1);
+            let joined = !ends(before)
+                && !ends(next)
+                && bytes + bytes_of(next) <= BYTES_AT_ONCE
+                && count < PARTS_AT_ONCE;
+            if !joined {
+                (bytes, count) = (0, 0);
+            }
+            joined
+        })
+        .collect()
+}
+
+/// What goes in one insert, and the names of the Ranges that it is of.
+#[derive(Default)]
+struct Joined<'p> {
+    blocks: Vec<&'p Block>,
+    names: Vec<String>,
+}
+
+/// The bytes of a part's current state.
+fn bytes_of(body: &PartRows) -> usize {
+    let blocks = body.0.stretches.iter().flat_map(|stretch| &stretch.upsert);
+    blocks.map(|(_, block)| block.bytes.len()).sum()
+}
+
 /// What a round adds to a token: nothing at first, then `~1`, `~2` and so on.
 fn of_round(round: Round) -> String {
     if round == 0 { String::new() } else { format!("~{round}") }
@@ -203,17 +240,9 @@ impl Target for Tables {
         }
     }
 
-    async fn upsert_all(&self, parts: &[(Declared<'_>, &PartRows)]) -> Result<()> {
-        let ends = |(_, body): &(Declared<'_>, &PartRows)| {
-            body.0.stretches.iter().any(|stretch| !stretch.endings.is_empty())
-        };
-        let (in_order, at_once): (Vec<_>, Vec<_>) = parts.iter().copied().partition(ends);
-        let in_order =
-            join_all(in_order.iter().map(|(declared, body)| self.upsert(*declared, body)));
-        let at_once =
-            join_all(at_once.chunks(PARTS_AT_ONCE).map(|parts| self.upsert_joined(parts)));
-        let (in_order, at_once) = tokio::join!(in_order, at_once);
-        in_order.into_iter().chain(at_once).collect()
+    async fn upsert_all(&self, parts: &[(Declared<'_>, &PartRows)]) -> Vec<Result<()>> {
+        let written = join_all(joinable(parts).into_iter().map(|parts| self.upsert_joined(parts)));
+        written.await.into_iter().flatten().collect()
     }
 
     async fn append(
@@ -380,28 +409,45 @@ impl Tables {
         Ok(table)
     }
 
-    /// Writes the current state of parts in which no collection ends, a table's rows in one insert: a
-    /// table makes files for each.
-    async fn upsert_joined(&self, parts: &[(Declared<'_>, &PartRows)]) -> Result<()> {
-        let mut tables: BTreeMap<&TableName, (&Namespace, Vec<&Block>, Vec<String>)> =
-            BTreeMap::new();
+    /// Writes the current state of parts that may be joined: a table's rows in one insert, since it makes
+    /// files for each.
+    async fn upsert_joined(&self, parts: &[(Declared<'_>, &PartRows)]) -> Vec<Result<()>> {
+        let by_itself =
+            || join_all(parts.iter().map(|(declared, body)| self.upsert(*declared, body)));
+        if parts.len() < 2 {
+            return by_itself().await;
+        }
+        let mut tables: BTreeMap<(&TableName, &Namespace), Joined<'_>> = BTreeMap::new();
         for (declared, body) in parts {
             let name = self.name(*declared);
             for (namespace, block) in body.0.stretches.iter().flat_map(|it| &it.upsert) {
-                let (_, blocks, names) = tables
-                    .entry(&block.table)
-                    .or_insert_with(|| (namespace, Vec::new(), Vec::new()));
-                blocks.push(block);
-                if names.last() != Some(&name) {
-                    names.push(name.clone());
+                let joined = tables.entry((&block.table, namespace)).or_default();
+                joined.blocks.push(block);
+                if joined.names.last() != Some(&name) {
+                    joined.names.push(name.clone());
                 }
             }
         }
-        let written = join_all(tables.into_values().map(async |(namespace, blocks, names)| {
+        let written = join_all(tables.into_iter().map(async |((_, namespace), joined)| {
             self.current(namespace).await?;
-            self.insert(&blocks, &names.join(BETWEEN_NAMES), None).await
+            self.insert(&joined.blocks, &joined.names.join(BETWEEN_NAMES), None).await
         }));
-        written.await.into_iter().collect()
+        match written.await.into_iter().collect::<Result<()>>() {
+            Ok(()) => parts.iter().map(|_| Ok(())).collect(),
+            Err(error) if error.kind() == ErrorKind::Unreachable => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                let again = |_| {
+                    Err(Error::new(error.kind(), error.to_string())
+                        .with_source(cause.clone().unwrap_or_default()))
+                };
+                parts.iter().map(again).collect()
+            }
+            // One of them may be to blame, or all together: a version tells which row counts.
+            Err(error) => {
+                warn!(%error, parts = parts.len(), "writing the current state of each lane by itself");
+                by_itself().await
+            }
+        }
     }
 
     async fn upsert_in_order(&self, declared: Declared<'_>, stretches: &[Stretch]) -> Result<()> {
@@ -422,9 +468,10 @@ impl Tables {
     /// Waits until the server runs no statement of this name any more.
     pub(crate) async fn until_quiet(&self, name: &str) -> Result<()> {
         let sql = format!(
-            "SELECT count() FROM system.processes WHERE has(splitByString({}, Settings['log_comment']), {})",
+            "SELECT count() FROM system.processes WHERE Settings['log_comment'] = {name} \
+             OR has(splitByString({}, Settings['log_comment']), {name})",
             literal(BETWEEN_NAMES),
-            literal(name)
+            name = literal(name)
         );
         let mut waited = false;
         while self.connection.text(&sql, "cannot read ClickHouse's running queries").await? != "0" {

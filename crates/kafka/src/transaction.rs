@@ -272,8 +272,10 @@ impl<P: Progress> Delivery for Transaction<P> {
             }
             warn!(%error, cause = std::error::Error::source(&error), "transaction aborted, sending again");
             backoff.pause().await;
-            if let Err(error) = self.progress.mend().await {
-                warn!(%error, "cannot look at what transactions need");
+            match self.progress.mend().await {
+                Err(error) if error.kind().action() == Action::Stop => return Err(error),
+                Err(error) => warn!(%error, "cannot look at what transactions need"),
+                Ok(()) => {}
             }
         }
         for (lane, events, newest) in delivered {

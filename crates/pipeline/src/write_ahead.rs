@@ -209,22 +209,23 @@ impl<C: CheckpointStore, T: Target> WriteAhead<C, T> {
         // Each is waited for: what is dropped half way may arrive yet.
         let appended =
             join_all(tables.map(|table| self.append(declared, part, table, Block::Whole))).await;
-        self.is_sure(&[part], appended.into_iter().collect())
+        self.is_sure(part, appended.into_iter().collect())
     }
 
-    /// Writes what of some parts may come twice. Gives whether it is surely there.
-    async fn upsert_all(&self, parts: &[&Part<T::Body>]) -> Result<bool> {
+    /// Writes what of some parts may come twice. Gives of each whether it is surely there.
+    async fn upsert_all(&self, parts: &[&Part<T::Body>]) -> Result<Vec<Result<bool>>> {
         let declared = parts.iter().map(|part| Ok((self.declared(&part.lane)?, &part.body)));
         let declared = declared.collect::<Result<Vec<_>>>()?;
-        self.is_sure(parts, self.target.upsert_all(&declared).await)
+        let answers = self.target.upsert_all(&declared).await;
+        Ok(parts.iter().zip(answers).map(|(part, answer)| self.is_sure(part, answer)).collect())
     }
 
-    fn is_sure(&self, parts: &[&Part<T::Body>], answer: Result<()>) -> Result<bool> {
+    fn is_sure(&self, part: &Part<T::Body>, answer: Result<()>) -> Result<bool> {
         match answer {
             Ok(()) => Ok(true),
             Err(error) if error.kind().action() == Action::Stop => Err(error),
             Err(error) => {
-                parts.iter().for_each(|part| self.report(part, &error));
+                self.report(part, &error);
                 Ok(false)
             }
         }
@@ -380,8 +381,8 @@ where
             failpoint::reach(failpoint::DECLARED);
         }
         let is_proven = |part: &Part<T::Body>| part.range.is_some() && self.must_prove(part);
-        let others = batch.parts.iter().filter(|part| part.range.is_some() && !is_proven(part));
-        let others: Vec<_> = others.collect();
+        let is_plain = |part: &Part<T::Body>| part.range.is_some() && !self.must_prove(part);
+        let plain: Vec<_> = batch.parts.iter().filter(|part| is_plain(part)).collect();
         let turns = Semaphore::new(QUESTIONS_AT_ONCE);
         let each = join_all(batch.parts.iter().map(async |part| match part.range {
             Some(_) if is_proven(part) => {
@@ -391,14 +392,19 @@ where
             Some(_) => self.append_all(part).await,
             None => Ok(true),
         }));
-        let (upserted, sure) = tokio::join!(self.upsert_all(&others), each);
+        let (upserted, written) = tokio::join!(self.upsert_all(&plain), each);
         failpoint::reach(failpoint::WRITTEN);
-        let upserted = upserted?;
+        let mut upserted = upserted?.into_iter();
+        let mut sure = Vec::with_capacity(batch.parts.len());
+        for (part, written) in batch.parts.iter().zip(written) {
+            let upserted = if is_plain(part) { upserted.next() } else { None };
+            sure.push(written.and_then(|written| Ok(upserted.unwrap_or(Ok(true))? && written)));
+        }
+        // The sound ones need not wait for the others.
         let mut unsure = Vec::new();
         for (part, sure) in batch.parts.into_iter().zip(sure) {
-            let upserted = upserted || part.range.is_none() || self.must_prove(&part);
             match sure {
-                Ok(true) if upserted => self.advance(part)?,
+                Ok(true) => self.advance(part)?,
                 sure => unsure.push((part, sure)),
             }
         }

@@ -232,6 +232,7 @@ impl Checker {
                  ORDER BY topic, epoch, partition",
             )
             .await?;
+        let mut judged = 0;
         for lane in lanes {
             let mut rows = 0;
             for from in (lane.first..=lane.last).step_by(usize::try_from(PAGE)?) {
@@ -246,8 +247,9 @@ impl Checker {
                     from.saturating_add(PAGE - 1).min(lane.last),
                 );
                 self.clickhouse
-                    .each(&sql, |row| {
+                    .each(&sql, |row: Row| {
                         rows += 1;
+                        judged += u64::from(row.ns_db != MARKERS);
                         take(row);
                         Ok(())
                     })
@@ -260,6 +262,10 @@ impl Checker {
                 lane.rows
             );
         }
+        let sql =
+            format!("SELECT count() AS rows FROM record_raw WHERE ns_db != {}", literal(MARKERS));
+        let rows = self.clickhouse.one::<Count>(&sql).await?.rows;
+        ensure!(rows == judged, "{judged} rows were judged of {rows}: something still writes");
         Ok(())
     }
 

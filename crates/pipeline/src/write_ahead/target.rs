@@ -99,16 +99,12 @@ pub trait Target: Send + Sync {
         body: &Self::Body,
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Does that for several parts, in as few blocks as can be.
+    /// Does that for several parts, in as few blocks as is wise. Gives the answer of each, in their order.
     fn upsert_all(
         &self,
         parts: &[(Declared<'_>, &Self::Body)],
-    ) -> impl Future<Output = Result<()>> + Send {
-        async move {
-            let written =
-                join_all(parts.iter().map(|(declared, body)| self.upsert(*declared, body)));
-            written.await.into_iter().collect()
-        }
+    ) -> impl Future<Output = Vec<Result<()>>> + Send {
+        join_all(parts.iter().map(|(declared, body)| self.upsert(*declared, body)))
     }
 
     /// Appends rows that must come once to one table.

@@ -98,6 +98,8 @@ impl Plan {
                 // Refused where somebody has joined meanwhile; alone it does nothing.
                 observer.rewind(&group, &to).await?;
                 CheckpointTopic::rewind_lanes(observer, &group, &name, &to).await?;
+                // Who has joined between the two went on from the later place: it is to be done again.
+                observer.refuse_members(&group).await?;
             }
             Action::Topic { cluster, pipeline, name, to } => {
                 for (lane, checkpoint) in to {

@@ -260,7 +260,7 @@ async fn what_lanes_have_for_one_current_state_comes_in_one_insert() {
             let time = u32::try_from(id).unwrap() + 1;
             (lane.clone(), entry(seq, insert("c", time, doc! { "_id": id })))
         });
-        stage.deliver_together(&mut life, each.collect()).await;
+        stage.deliver_together(&mut life, each.collect()).await.unwrap();
         let made = inserts().await;
         assert!(before.is_none_or(|before| made == before + 1), "{before:?}, then {made}");
         before = Some(made);
@@ -268,6 +268,37 @@ async fn what_lanes_have_for_one_current_state_comes_in_one_insert() {
     let current = "SELECT count(), uniqExact(_partition) FROM d__c_current";
     assert_eq!(stage.ask(current).await, [json!([9, 3])]);
     assert_eq!(stage.numbers("record_raw").await, [0, 0, 0, 1, 1, 1, 2, 2, 2]);
+}
+
+/// Both would be `a___b`.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_collections_that_would_share_a_table_are_refused_in_one_batch_too() {
+    let Some(stage) = Stage::start().await else { return };
+    let lanes = [0, 1].map(|partition| LaneId::partition_of(&topic("c"), partition));
+    lanes.iter().for_each(|lane| stage.store(lane, 0, None));
+    let mut life = stage.life().await;
+    life.claim(&lanes).await.unwrap();
+    let of = |(db, coll): (&str, &str), time: u32| {
+        let id = doc! { "_id": i64::from(time) };
+        let fields =
+            doc! { "ns": { "db": db, "coll": coll }, "documentKey": &id, "fullDocument": &id };
+        event("c", "insert", time, fields)
+    };
+    let (one, other) = (("a", "_b"), ("a_", "b"));
+    for (seq, second) in [(0, one), (1, one), (2, other)] {
+        let time = 10 * u32::try_from(seq).unwrap() + 1;
+        let batch = vec![
+            (lanes[0].clone(), entry(seq, of(one, time))),
+            (lanes[1].clone(), entry(seq, of(second, time + 1))),
+        ];
+        let written = stage.deliver_together(&mut life, batch).await;
+        assert_eq!(written.is_err(), second == other, "{written:?}");
+        if let Err(error) = written {
+            assert!(whole(&error).contains("would share the table `a___b`"), "{error}");
+        }
+    }
+    let rows = "SELECT count() FROM `a___b_current` WHERE _id = '22'";
+    assert_eq!(stage.ask(rows).await, [json!([0])]);
 }
 
 /// Producers that may repeat themselves are welcome: each record is a row.

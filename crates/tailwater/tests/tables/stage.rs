@@ -171,13 +171,17 @@ impl Stage {
     }
 
     /// Delivers an entry of each of some lanes in one batch, and saves.
-    pub(crate) async fn deliver_together(&self, life: &mut Life, of: Vec<(LaneId, Entry)>) {
+    pub(crate) async fn deliver_together(
+        &self,
+        life: &mut Life,
+        of: Vec<(LaneId, Entry)>,
+    ) -> Result<()> {
         let parts = of.into_iter().map(|(lane, entry)| {
             let part = part(&lane, self.next(&lane), vec![entry]);
             self.to_rows.encode(part).unwrap()
         });
-        life.deliver(Batch { parts: parts.collect() }).await.unwrap();
-        life.settle().await.unwrap();
+        life.deliver(Batch { parts: parts.collect() }).await?;
+        life.settle().await
     }
 
     /// Dies in the middle of some entries, and finishes them.
