@@ -29,8 +29,8 @@ pub(crate) enum Checkpoint {
 
 const EXAMPLES: &str = "\
 Streams have their checkpoints in the topic `<pipeline>.checkpoints`, or in the state folder; the
-topic-partitions of normalize and sink have theirs as offsets of their groups; those of normalize stand in
-that topic, too, and the greater one counts.
+topic-partitions of normalize and sink have theirs as offsets of their groups. How far normalize is
+stands in that topic, too, and the greater one counts.
 
 Examples:
   tailwater checkpoint list -c tailwater.yaml
