@@ -380,12 +380,11 @@ where
             self.declare(&batch.parts).await?;
             failpoint::reach(failpoint::DECLARED);
         }
-        let is_proven = |part: &Part<T::Body>| part.range.is_some() && self.must_prove(part);
         let is_plain = |part: &Part<T::Body>| part.range.is_some() && !self.must_prove(part);
         let plain: Vec<_> = batch.parts.iter().filter(|part| is_plain(part)).collect();
         let turns = Semaphore::new(QUESTIONS_AT_ONCE);
         let each = join_all(batch.parts.iter().map(async |part| match part.range {
-            Some(_) if is_proven(part) => {
+            Some(_) if self.must_prove(part) => {
                 let _turn = turns.acquire().await;
                 self.prove(part).await
             }

@@ -6,9 +6,10 @@
 //! ```
 //!
 //! A raw topic has one producer, so a chunk follows the one before it. The normalized topic has several,
-//! whose transactions run side by side: between two chunks of one there may be records of others. Those
-//! are held back until no value waits for a chunk, since no position may lie between two of its chunks:
-//! whoever began there would have half of it. So it is with replayed dead letters, in every topic.
+//! whose transactions run side by side: between two chunks of one there may be records of others, of
+//! other documents. Those are held back until no value waits for a chunk, since no position may lie
+//! between two of its chunks: whoever began there would have half of it. So it is with replayed dead
+//! letters, in every topic.
 //!
 //! ```text
 //!   A 0/2 ─▶ B ─▶ A 1/2        held: A 0/2, B        then at once: B, A
@@ -121,7 +122,7 @@ impl Joiner {
             let lives = next
                 || is_replayed(first)
                 || is_replayed(record)
-                || (has_company(first) && first.key != record.key);
+                || (has_company(first) && !is_of_one_document(first, record));
             if !lives {
                 reject(held, value);
             }
@@ -211,6 +212,12 @@ fn reject(held: &mut [Slot], value: &Waiting) {
 /// Whether records of other producers may stand between the chunks.
 fn has_company(record: &Record) -> bool {
     record.header(header::FORMAT) == Some(header::NORMALIZED.as_bytes())
+}
+
+/// Whether records are of one document, which has one producer. Documents of two collections may have
+/// one key.
+fn is_of_one_document(one: &Record, other: &Record) -> bool {
+    one.key == other.key && one.header(header::NS) == other.header(header::NS)
 }
 
 /// Whether somebody else produced it than the topic's own producers.

@@ -60,6 +60,14 @@ fn normalized(mut record: Record) -> Record {
     record
 }
 
+/// The same of another collection.
+fn in_collection(record: &Record, ns: &'static str) -> Record {
+    let mut record = record.clone();
+    let of = record.headers.iter_mut().find(|(name, _)| &**name == header::NS).unwrap();
+    of.1 = Bytes::from_static(ns.as_bytes());
+    record
+}
+
 fn incoming(record: Record) -> Incoming {
     Incoming { record, rejection: None }
 }
@@ -178,6 +186,12 @@ fn records_of_other_producers_wait_behind_the_chunks() {
     assert_eq!(joined[2].record.value, message(1, 100).value);
     assert_eq!(joined[4].record.value, message(2, 100).value);
 
+    // Documents of two collections may have one key, and two producers.
+    let elsewhere: Vec<Record> =
+        one.iter().map(|record| in_collection(record, "d.other")).collect();
+    let (_, joined) =
+        join([at(0, &one[0]), at(1, &elsewhere[0]), at(2, &one[1]), at(3, &elsewhere[1])]);
+    assert_eq!(told(&joined), "2 3");
     // A document has one producer at a time.
     let again = normalized(record(&message(1, 1)));
     let (_, joined) = join([at(0, &one[0]), at(1, &small), at(2, &again)]);

@@ -9,15 +9,15 @@ use serde::de::IgnoredAny;
 use super::extended_json;
 use crate::kafka::Record;
 
-/// A partition and a key.
-type Place = (u32, Option<Vec<u8>>);
+/// A partition, and whose document it is: its collection and its key.
+type Place = (u32, Option<(Vec<u8>, Vec<u8>)>);
 
 /// Joins the chunks of a topic. The records of a partition must come in their order.
 #[derive(Debug)]
 pub(super) struct Chunks {
     /// Whether records of others may stand between two chunks.
     company: bool,
-    /// By partition and key.
+    /// By partition and document.
     parts: HashMap<Place, Vec<Vec<u8>>>,
 }
 
@@ -35,8 +35,11 @@ impl Chunks {
     /// Takes a record; gives the whole value once all of it is there.
     pub(super) fn push(&mut self, record: &Record) -> anyhow::Result<Option<Vec<u8>>> {
         let value = record.value.clone().context("no value")?;
-        let key = if self.company { record.key.clone() } else { None };
-        let parts = self.parts.entry((record.partition, key)).or_default();
+        let document = self.company.then(|| {
+            let collection = record.header("tw-ns").unwrap_or_default().to_vec();
+            (collection, record.key.clone().unwrap_or_default())
+        });
+        let parts = self.parts.entry((record.partition, document)).or_default();
         let Some(place) = record.header("tw-chunk") else {
             ensure!(parts.is_empty(), "only {} chunks before it", parts.len());
             return Ok(Some(value));
