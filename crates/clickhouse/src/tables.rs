@@ -87,7 +87,7 @@ pub(crate) const PINNED: [(&str, &str); 8] = [
 /// in an address: so many at most.
 const PARTS_AT_ONCE: usize = 16;
 /// Larger inserts are better made side by side than as one.
-const BYTES_AT_ONCE: usize = 1 << 20;
+const BYTES_AT_ONCE: usize = 4 << 20;
 /// What stands between their names.
 const BETWEEN_NAMES: &str = "\n";
 const MILLIS_OF_A_DAY: i64 = 86_400_000;
