@@ -145,7 +145,8 @@ impl Connection {
         within(QUERY_TIMEOUT, fetch).await.map_err(|error| classify(error, what))
     }
 
-    /// Inserts blocks, one behind the other in one request, with the given settings. An `Ok` is the server's own.
+    /// Inserts blocks, one behind the other in one request, with the given settings. An `Ok` is the
+    /// server's own.
     ///
     /// # Errors
     /// By the server's code. After any error the rows may be there or not.

@@ -54,25 +54,19 @@ impl GroupProgress {
 
     /// Reads what was said in the topic since lanes were last taken, also by transactions that are still
     /// open: who had a lane before us has put into his whatever his offsets will say.
-    async fn read_on(&mut self) -> Result<()> {
-        let id = self.topics.ensure_checkpoints(&self.checkpoints).await?;
-        let before = Arc::clone(&self.read);
-        let lanes =
-            CheckpointTopic::lanes(&self.client, &self.group, &self.checkpoints, id, &before);
-        self.read = Arc::new(lanes.await?);
-        Ok(())
+    async fn read_on(&self) -> Result<Lanes> {
+        let Self { client, group, checkpoints, read, .. } = self;
+        let id = self.topics.ensure_checkpoints(checkpoints).await?;
+        CheckpointTopic::lanes(client, group, checkpoints, id, read).await
     }
 }
 
 impl Progress for GroupProgress {
     async fn checkpoints(&mut self, lanes: &[LaneId]) -> Result<Vec<Checkpoint>> {
         let committed = self.offsets.load(lanes).await?;
-        let this = self.clone();
-        *self = retry::patiently(retry::FOR_EVER, || async {
-            let mut this = this.clone();
-            this.read_on().await.map(|()| this)
-        })
-        .await?;
+        let this = &*self;
+        let read = retry::patiently(retry::FOR_EVER, || this.read_on()).await?;
+        self.read = Arc::new(read);
         let mut checkpoints = Vec::with_capacity(lanes.len());
         let mut behind = Vec::new();
         for (lane, committed) in lanes.iter().zip(committed) {

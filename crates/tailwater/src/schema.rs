@@ -293,10 +293,11 @@ const BY_ENGINE: [&str; 3] = [
     "run the other parts without a sink: `tailwater run source`, and `normalize` where the config has it",
 ];
 
-/// What follows when it no longer does.
+/// Why a checkpoint topic stays that is not ours alone.
 const OF_SOURCE: &str = "a source that this config does not name keeps its checkpoints there; what normalize has \
                          there stays too, and it goes on behind that: `tailwater checkpoint rewind normalize --to beginning` \
                          lets it begin anew";
+/// What follows when it no longer does.
 const ROWS_OF_ENGINE: &str = "the rows that ClickHouse has read stay, and a sink begins with the first message: \
                               give it another table, or all come a second time";
 

@@ -6,13 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::message::BorrowedMessage;
 use serde::{Deserialize, Serialize};
 use tailwater_core::position::{Epoch, LaneId, Seq};
 use tailwater_core::{ErrorKind, Result};
 use tailwater_pipeline::write_ahead;
 
 use super::{CheckpointTopic, reader_of_all, scan, write};
-use crate::client::{Client, Isolation, blocking};
+use crate::client::{Client, Context, Isolation, blocking};
 use crate::observer::Observer;
 use crate::producer::{OWN_TRANSACTION_TIMEOUT, Open, Producer};
 
@@ -42,9 +44,26 @@ impl Lanes {
     pub(crate) fn next(&self, lane: &LaneId, epoch: Epoch) -> Option<Seq> {
         self.next.get(lane).filter(|(of, _)| *of == epoch).map(|(_, next)| *next)
     }
-}
 
-impl Lanes {
+    /// Reads on, up to where what is committed now ends.
+    async fn read_on(
+        mut self,
+        client: &Client,
+        reader: Arc<BaseConsumer<Context>>,
+        name: &Arc<str>,
+        group: &str,
+    ) -> Result<Self> {
+        let (client, name, group) = (client.clone(), Arc::clone(name), group.to_owned());
+        blocking(move || {
+            let from = self.end;
+            let take =
+                |_: &BorrowedMessage<'_>, key: &[u8], value: &[u8]| self.take(&group, key, value);
+            self.end = scan(&client, &reader, &name, from, take)?;
+            Ok(self)
+        })
+        .await
+    }
+
     /// Takes in a record of the topic, if it is of a lane of the group.
     fn take(&mut self, group: &str, key: &[u8], value: &[u8]) -> std::result::Result<(), String> {
         if !key.starts_with(b"lane/") {
@@ -78,35 +97,15 @@ impl CheckpointTopic {
         let (reader, end) = reader_of_all(client, group, name, ErrorKind::Busy).await?;
         // One that is shorter than it was has lost what we have read, and what we have not.
         let goes_on = before.topic == Some(id) && before.end <= end;
-        let mut lanes = match goes_on {
+        let lanes = match goes_on {
             true => before.clone(),
             false => Lanes { topic: Some(id), ..Lanes::NONE },
         };
-        let (client, name, group) = (client.clone(), Arc::clone(name), group.to_owned());
-        blocking(move || {
-            lanes.end = scan(&client, &reader, &name, lanes.end, |_, key, value| {
-                lanes.take(&group, key, value)
-            })?;
-            Ok(lanes)
-        })
-        .await
+        lanes.read_on(client, reader, name, group).await
     }
 
-    /// What the topic says of a group's lanes as far as it is committed now, without waiting for anybody.
-    async fn look_at_lanes(observer: &Observer, name: &Arc<str>, group: &str) -> Result<Lanes> {
-        let reader = observer.client.reader(Isolation::Committed, &observer.group)?;
-        let (client, name, group) = (observer.client.clone(), Arc::clone(name), group.to_owned());
-        blocking(move || {
-            let mut lanes = Lanes::NONE;
-            scan(&client, &reader, &name, Seq::ZERO, |_, key, value| {
-                lanes.take(&group, key, value)
-            })?;
-            Ok(lanes)
-        })
-        .await
-    }
-
-    /// How far a group is that writes into topics, in those of these lanes whose topics are as they were.
+    /// How far a group is that writes into topics, in those of these lanes whose topics are as they were,
+    /// as far as it is committed now: waits for nobody.
     ///
     /// # Errors
     /// Those of asking; `Corrupt` for a record that nobody here wrote.
@@ -119,7 +118,8 @@ impl CheckpointTopic {
         if observer.topic(name).await?.is_none() {
             return Ok(BTreeMap::new());
         }
-        let said = Self::look_at_lanes(observer, name, group).await?;
+        let reader = observer.client.reader(Isolation::Committed, &observer.group)?;
+        let said = Lanes::NONE.read_on(&observer.client, reader, name, group).await?;
         let ids = ids(observer, lanes).await?;
         let next = |lane: &LaneId| Some((lane.clone(), said.next(lane, *ids.get(lane.topic())?)?));
         Ok(lanes.iter().filter_map(next).collect())
