@@ -39,8 +39,6 @@ use crate::topics::Topics;
 /// The records of one part, in order.
 pub type Records = Vec<Incoming>;
 
-/// So many lanes with records wait `max_wait`; twice as many twice as long.
-const BUSY_LANES: usize = 16;
 /// The cluster is asked this often how far it is, also where nothing comes.
 const WATCH: Duration = Duration::from_secs(10);
 /// A chunk that is there comes within this time, behind whatever other transactions are open.
@@ -280,7 +278,7 @@ impl Group {
         while most < limits.max_rows && bytes < limits.max_bytes {
             let wait = match gathered.len() {
                 0 => limits.idle(),
-                busy => limits.patience(busy, BUSY_LANES),
+                busy => limits.patience(busy),
             };
             let fetched = tokio::select! {
                 biased;
@@ -455,8 +453,10 @@ impl Gathered {
         for record in records {
             lane.joiner.push(record, &mut self.records);
         }
+        // Whatever came out was the last that anybody waited for.
+        let went_on = self.records.len() > before;
         lane.waits_since = match lane.joiner.is_waiting() {
-            true => lane.waits_since.or_else(|| Some(Instant::now())),
+            true => lane.waits_since.filter(|_| !went_on).or_else(|| Some(Instant::now())),
             false => None,
         };
         let bytes: usize =

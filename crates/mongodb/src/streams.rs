@@ -46,9 +46,6 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Replies that wait in the channel. The budget bounds their bytes; this bounds tiny ones.
 const CHANNEL: usize = 64;
 
-/// So many lanes with events wait `max_wait`; twice as many twice as long.
-pub const BUSY_LANES: usize = 8;
-
 /// The change streams of one run.
 #[derive(Debug)]
 pub struct Streams {
@@ -215,7 +212,7 @@ impl Source for Streams {
         let called = tokio::time::Instant::now();
         let mut busy = 0;
         loop {
-            let wait = if busy == 0 { limits.idle() } else { limits.patience(busy, BUSY_LANES) };
+            let wait = if busy == 0 { limits.idle() } else { limits.patience(busy) };
             let Ok(heard) = tokio::time::timeout_at(called + wait, self.hear()).await else {
                 break;
             };

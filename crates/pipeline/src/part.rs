@@ -75,19 +75,22 @@ pub struct BatchLimits {
 pub const DEFAULT_MAX_ROWS: usize = 100_000;
 /// A quarter of the server's own block limit, and small against the budget.
 pub const DEFAULT_MAX_BYTES: usize = 64 * 1024 * 1024;
-/// Four inserts a second and table: merges keep up, and a row is visible within half a second.
-pub const DEFAULT_MAX_WAIT: Duration = Duration::from_millis(250);
+/// Seven inserts a second and table: merges keep up, and a row is visible within half a second, also
+/// where everything shares two cores (`cargo xtask bench latency`).
+pub const DEFAULT_MAX_WAIT: Duration = Duration::from_millis(150);
 
+/// So many lanes with events wait `max_wait`; twice as many twice as long.
+const BUSY_LANES: usize = 8;
 /// No number of lanes waits longer than this times `max_wait`.
-const MOST_PATIENCE: usize = 4;
+const MOST_PATIENCE: usize = 7;
 /// A source that has nothing to say says so this often.
 const IDLE: Duration = Duration::from_millis(250);
 
 impl BatchLimits {
-    /// How long a batch stays open that holds events of so many lanes: with more than `few` of them
-    /// longer, so that they do not make many tiny blocks.
-    pub fn patience(&self, busy: usize, few: usize) -> Duration {
-        let factor = busy.div_ceil(few.max(1)).clamp(1, MOST_PATIENCE);
+    /// How long a batch stays open that holds events of so many lanes: with many of them longer, so
+    /// that they do not make many tiny blocks.
+    pub fn patience(&self, busy: usize) -> Duration {
+        let factor = busy.div_ceil(BUSY_LANES).clamp(1, MOST_PATIENCE);
         self.max_wait.saturating_mul(u32::try_from(factor).unwrap_or(1))
     }
 
@@ -206,7 +209,7 @@ mod tests {
     #[test]
     fn many_busy_lanes_wait_longer_but_not_for_ever() {
         let limits = BatchLimits::default();
-        let wait = |busy| limits.patience(busy, 8).as_millis();
-        assert_eq!([0, 1, 8, 9, 17, 25, 1000].map(wait), [250, 250, 250, 500, 750, 1000, 1000]);
+        let wait = |busy| limits.patience(busy).as_millis();
+        assert_eq!([0, 1, 8, 9, 17, 50, 1000].map(wait), [150, 150, 150, 300, 450, 1050, 1050]);
     }
 }

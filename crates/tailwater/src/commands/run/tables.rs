@@ -12,7 +12,6 @@ use tailwater_core::scope::Scope;
 use tailwater_core::table::{self, DEAD_LETTERS, DEFAULT_DEDUPLICATION_WINDOW, TableName};
 use tailwater_embedded::{EngineOptions, EngineProcess, PASSWORD_VARIABLE};
 use tailwater_mongodb::connect;
-use tailwater_mongodb::streams::BUSY_LANES;
 use tailwater_pipeline::BatchLimits;
 use tailwater_pipeline::bisect::MaxRejected;
 use tailwater_pipeline::retry;
@@ -85,8 +84,7 @@ pub(crate) fn layout(config: &Config, clickhouse: &ClickHouse) -> Layout {
 pub(crate) fn wanted(config: &Config, clickhouse: &ClickHouse) -> (schema::Wanted, u64) {
     let lanes = lanes(config);
     let deadline = clickhouse.insert_deadline.unwrap_or(DEFAULT_INSERT_DEADLINE);
-    let pace = batch_limits(clickhouse, &config.limits).patience(lanes, BUSY_LANES);
-    let needed = blocks_within(2 * deadline, pace, lanes);
+    let needed = blocks_within(2 * deadline, &batch_limits(clickhouse, &config.limits), lanes);
     let window = clickhouse.deduplication_window;
     let wanted = schema::Wanted {
         pipeline: config.pipeline.clone(),
@@ -128,10 +126,13 @@ async fn reach(target: &Target, state: &Path) -> anyhow::Result<(Endpoint, Optio
     Ok((endpoint, Some(engine)))
 }
 
-/// How many blocks so many lanes can write in a time, each at most one per `pace`.
-fn blocks_within(time: Duration, pace: Duration, lanes: usize) -> u64 {
-    let each = time.as_millis().div_ceil(pace.as_millis().max(1));
-    u64::try_from(each.saturating_mul(lanes as u128)).unwrap_or(u64::MAX)
+/// How many blocks so many lanes can write in a time: most perhaps when some of them are quiet.
+fn blocks_within(time: Duration, limits: &BatchLimits, lanes: usize) -> u64 {
+    let of_busy = |busy: usize| {
+        let each = time.as_millis().div_ceil(limits.patience(busy).as_millis().max(1));
+        u64::try_from(each.saturating_mul(busy as u128)).unwrap_or(u64::MAX)
+    };
+    (1..=lanes).map(of_busy).max().unwrap_or(0)
 }
 
 /// As much as may be configured: the server keeps these tokens in memory.
@@ -167,11 +168,9 @@ mod tests {
 
     #[test]
     fn hundreds_of_busy_lanes_outrun_the_usual_window() {
-        let blocks = |lanes| {
-            let pace = BatchLimits::default().patience(lanes, BUSY_LANES);
-            blocks_within(2 * DEFAULT_INSERT_DEADLINE, pace, lanes)
-        };
-        assert_eq!([1, 8, 60, 300].map(blocks), [480, 3840, 7200, 36_000]);
+        let limits = BatchLimits::default();
+        let blocks = |lanes| blocks_within(2 * DEFAULT_INSERT_DEADLINE, &limits, lanes);
+        assert_eq!([1, 8, 9, 60, 300].map(blocks), [800, 6400, 6400, 6900, 34_500]);
         assert_eq!([480, 10_001, 36_000].map(usual_window), [10_000, 11_000, 36_000]);
     }
 
