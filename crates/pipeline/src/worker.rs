@@ -33,7 +33,7 @@ const UNNOTED: &str = "what was delivered last is not noted";
 /// On `Ok` everything that was delivered is settled; what was read and not delivered is read again
 /// by the next run. What an error says is missing for good is written down before this returns.
 pub async fn run<S, T, D>(
-    source: S,
+    mut source: S,
     transform: Arc<T>,
     mut delivery: D,
     limits: BatchLimits,
@@ -44,7 +44,7 @@ where
     T: Transform<In = S::Body>,
     D: Delivery<Body = T::Out>,
 {
-    let result = work(source, transform, &mut delivery, limits, stop).await;
+    let result = work(&mut source, transform, &mut delivery, limits, stop).await;
     if let Err(error) = &result
         && error.kind() != ErrorKind::Storage
     {
@@ -65,7 +65,7 @@ where
 }
 
 async fn work<S, T, D>(
-    mut source: S,
+    source: &mut S,
     transform: Arc<T>,
     delivery: &mut D,
     limits: BatchLimits,
@@ -84,7 +84,7 @@ where
         if lanes.are_to_start() && !recall.is_wanted() {
             tokio::select! {
                 biased;
-                started = start(&mut lanes, &mut source, &transform, delivery) => started?,
+                started = start(&mut lanes, source, &transform, delivery) => started?,
                 // A recovery that was dropped half way is begun again from its claim.
                 () = recall.overdue() => lanes.claim_again(),
                 () = stop.cancelled() => break,
@@ -119,13 +119,15 @@ where
         };
         let finished = tokio::select! {
             biased;
-            (delivered, read) = async { tokio::join!(deliver, read) } => {
-                delivered?;
-                read?;
-                true
-            }
-            () = recall.overdue() => false,
+            (delivered, read) = async { tokio::join!(deliver, read) } => delivered.and(read).map(|()| true),
+            () = recall.overdue() => Ok(false),
         };
+        let finished = finished.inspect_err(|_| {
+            // The last save must not be of lanes that are let go when this ends.
+            if let Some(Read::Revoked(revoked, _)) = &said {
+                delivery.release(revoked);
+            }
+        })?;
         if !finished {
             // Whatever was under way is dropped, as by a crash, and finished as after one.
             warn!("lanes are wanted back: what is under way is left to their next owner");
@@ -137,12 +139,13 @@ where
             None | Some(Read::Batch(_)) => {}
             Some(Read::Assigned(assigned)) => lanes.assign(assigned),
             Some(Read::Revoked(revoked, release)) => {
-                tokio::select! {
+                let settled = tokio::select! {
                     biased;
-                    settled = delivery.settle() => settled?,
-                    () = recall.overdue() => {}
-                }
+                    settled = delivery.settle() => settled,
+                    () = recall.overdue() => Ok(()),
+                };
                 delivery.release(&revoked);
+                settled?;
                 source.release(&revoked);
                 lanes.revoke(&revoked);
                 info!(lanes = revoked.len(), "lanes let go");
@@ -307,6 +310,23 @@ mod tests {
         said: Arc<Mutex<VecDeque<Read<()>>>>,
         recaller: Recaller,
         stop: CancellationToken,
+        ended: Ended,
+    }
+
+    /// What was done at the end, in its order.
+    #[derive(Debug, Clone, Default)]
+    struct Ended(Arc<Mutex<Vec<String>>>);
+
+    impl Ended {
+        fn note(&self, what: impl Into<String>) {
+            self.0.lock().unwrap().push(what.into());
+        }
+    }
+
+    impl Drop for Script {
+        fn drop(&mut self) {
+            self.ended.note("all lanes let go");
+        }
     }
 
     impl Source for Script {
@@ -354,6 +374,9 @@ mod tests {
         disturbed: bool,
         /// Nobody takes its commits.
         thrown_out: bool,
+        /// What it delivers is refused.
+        refused: bool,
+        ended: Ended,
         claims: Vec<(LaneId, Instant)>,
         recovered: Vec<LaneId>,
     }
@@ -393,10 +416,15 @@ mod tests {
         }
 
         async fn deliver(&mut self, _: Batch<()>) -> Result<()> {
-            Ok(())
+            match self.refused {
+                true => Err(Error::new(ErrorKind::Refused, "refused")),
+                false => Ok(()),
+            }
         }
 
-        fn release(&mut self, _: &[LaneId]) {}
+        fn release(&mut self, lanes: &[LaneId]) {
+            self.ended.note(format!("{lanes:?} released"));
+        }
 
         async fn record_gap(&mut self, _: &Gap) -> Result<()> {
             Ok(())
@@ -406,21 +434,25 @@ mod tests {
             if self.thrown_out {
                 std::future::pending::<()>().await;
             }
+            self.ended.note("saved");
             Ok(())
         }
     }
 
     fn scene(said: Vec<Read<()>>) -> (Script, Pending) {
         let (said, recaller) = (Arc::new(Mutex::new(said.into())), Recaller::new());
+        let ended = Ended::default();
         let pending = Pending {
             said: Arc::clone(&said),
             recaller: recaller.clone(),
             disturbed: false,
             thrown_out: false,
+            refused: false,
+            ended: ended.clone(),
             claims: Vec::new(),
             recovered: Vec::new(),
         };
-        (Script { said, recaller, stop: CancellationToken::new() }, pending)
+        (Script { said, recaller, stop: CancellationToken::new(), ended }, pending)
     }
 
     async fn play(script: Script, pending: &mut Pending) {
@@ -445,6 +477,20 @@ mod tests {
         assert_eq!(pending.recovered, [0, 1].map(lane));
         let claims: Vec<LaneId> = pending.claims.into_iter().map(|(lane, _)| lane).collect();
         assert_eq!(claims, [0, 1, 2, 0, 1].map(lane));
+    }
+
+    /// The last save is of the lanes that are still ours, and only then the others get them.
+    #[tokio::test(start_paused = true)]
+    async fn who_fails_while_a_lane_is_wanted_back_saves_nothing_of_it() {
+        let (script, mut pending) = scene(vec![three(), Read::Batch(Batch { parts: Vec::new() })]);
+        let (release, _) = Recaller::new().want_back(LIFE);
+        script.said.lock().unwrap().push_back(Read::Revoked(vec![lane(2)], release));
+        pending.refused = true;
+        let (stop, ended) = (script.stop.clone(), pending.ended.clone());
+        let outcome = run(script, Arc::new(Same), &mut pending, BatchLimits::default(), stop).await;
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Refused);
+        let two = format!("{:?} released", [lane(2)]);
+        assert_eq!(*ended.0.lock().unwrap(), [&*two, "saved", "all lanes let go"]);
     }
 
     #[tokio::test(start_paused = true)]
