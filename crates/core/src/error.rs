@@ -82,10 +82,10 @@ impl ErrorKind {
             Self::Unsuitable => "mend the server or the table as described, then start again",
             Self::TooLarge => "give the server more memory; Tailwater tries smaller blocks",
             Self::HistoryLost => {
-                "changes are missing: start again with an empty state folder and new tables, or enlarge the oplog first"
+                "changes are missing: enlarge the oplog, then start again as another `pipeline`, with new tables and, without a Kafka, a new state folder"
             }
             Self::WrongHistory => {
-                "restore the state folder that belongs to these tables, or use another database"
+                "restore the state folder, or the topics, that belong to these tables, or use another database"
             }
             Self::InUse => {
                 "stop the other process, or give this one a folder and a port of its own"

@@ -175,8 +175,8 @@ impl CheckpointTopic {
         after
     }
 
-    /// Sends the records of an advance, of which `self` is the outcome.
-    fn send(&self, open: &Open<'_>, advance: &Advance) -> Result<()> {
+    /// Sends how far the streams of an advance are, of which `self` is the outcome.
+    fn send_streams(&self, open: &Open<'_>, advance: &Advance) -> Result<()> {
         for (lane, _) in &advance.streams {
             let Some(Numbered { n, value }) = self.streams.get(lane.topic()) else { continue };
             let stored = StoredStream {
@@ -189,6 +189,11 @@ impl CheckpointTopic {
             let key = format!("stream/{}/{}", lane.topic(), n % SLOTS);
             write(open, &self.name, &key, &stored)?;
         }
+        Ok(())
+    }
+
+    /// The same of its topics.
+    fn send_topics(&self, open: &Open<'_>, advance: &Advance) -> Result<()> {
         for topic in advance.topics.keys() {
             let Some(Numbered { n, value }) = self.topics.get(topic) else { continue };
             let stored = StoredTopic {
@@ -201,6 +206,11 @@ impl CheckpointTopic {
             write(open, &self.name, &format!("topic/{topic}/{}", n % SLOTS), &stored)?;
         }
         Ok(())
+    }
+
+    /// Sends what is missing for good.
+    pub(crate) fn send_gap(open: &Open<'_>, name: &str, gap: &GapRecord) -> Result<()> {
+        write(open, name, &format!("gap/{}", gap.id), gap)
     }
 
     /// Takes a record in.
@@ -252,9 +262,13 @@ impl Progress for CheckpointTopic {
         routes.iter().filter_map(another).filter(|gap| !self.gaps.contains_key(&gap.id())).collect()
     }
 
+    fn put_early(&self, open: &Open<'_>, advance: &Advance) -> Result<()> {
+        self.after(advance, &Offsets::new()).send_streams(open, advance)
+    }
+
     fn put(&self, open: &Open<'_>, advance: &Advance, offsets: &Offsets) -> Result<Self> {
         let after = self.after(advance, offsets);
-        after.send(open, advance)?;
+        after.send_topics(open, advance)?;
         open.flush()?;
         Ok(after)
     }
@@ -265,7 +279,7 @@ impl Progress for CheckpointTopic {
         if after.gaps.contains_key(&stored.id) {
             return Ok(after);
         }
-        write(open, &self.name, &format!("gap/{}", stored.id), &stored)?;
+        Self::send_gap(open, &self.name, &stored)?;
         open.flush()?;
         after.gaps.insert(stored.id.clone(), stored);
         Ok(after)

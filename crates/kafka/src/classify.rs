@@ -130,7 +130,7 @@ const fn hint(code: Code) -> Option<&'static str> {
             "check `kafka.sasl` (mechanism, user, password), and that the port is the listener of that mechanism"
         }
         Code::TopicAuthorizationFailed => {
-            "an ACL is missing: allow this user Read, Write, Create, Describe and DescribeConfigs on the topic"
+            "an ACL is missing on the topic: `tailwater grants kafka-acl` prints what each part needs"
         }
         Code::GroupAuthorizationFailed => {
             "an ACL is missing: allow this user Read on the groups that begin with the pipeline's name"

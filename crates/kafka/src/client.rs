@@ -3,7 +3,7 @@
 //! No secret is ever logged: librdkafka is told its properties and nothing prints them.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -293,6 +293,10 @@ impl ClientContext for Context {
             RDKafkaLogLevel::Error if facility == "FAIL" => {
                 debug!(facility, "librdkafka: {message}");
             }
+            // Said with each try to reach one.
+            RDKafkaLogLevel::Error if message.ends_with("brokers are down") => {
+                debug!(facility, "librdkafka: {message}");
+            }
             RDKafkaLogLevel::Emerg
             | RDKafkaLogLevel::Alert
             | RDKafkaLogLevel::Critical
@@ -324,4 +328,25 @@ pub(crate) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|panic| Error::new(ErrorKind::Bug, "a Kafka call panicked").with_source(panic))?
+}
+
+/// Whether anybody still waits for what a thread does: it goes on when its future is dropped.
+#[derive(Debug)]
+pub(crate) struct Wanted(Weak<()>);
+
+impl Wanted {
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
+/// Runs what blocks, and must not begin once nobody waits for it: others may have taken over by then.
+pub(crate) async fn blocking_while_wanted<T: Send + 'static>(
+    work: impl FnOnce(&Wanted) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let waiting = Arc::new(());
+    let wanted = Wanted(Arc::downgrade(&waiting));
+    let outcome = blocking(move || work(&wanted)).await;
+    drop(waiting);
+    outcome
 }

@@ -9,10 +9,10 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use tailwater_core::Result;
-use tailwater_core::gap::Gap;
+use tailwater_core::gap::{Gap, GapRecord};
 use tailwater_core::position::{Checkpoint, Epoch, LaneId, Position, Seq};
-use tailwater_pipeline::retry;
 use tailwater_pipeline::write_ahead::CheckpointStore as _;
+use tailwater_pipeline::{clock, retry};
 use tracing::warn;
 
 use crate::checkpoints::{Advance, CheckpointTopic, Lanes};
@@ -111,9 +111,9 @@ impl Progress for GroupProgress {
         Ok(self.clone())
     }
 
-    fn put_gap(&self, _: &Open<'_>, gap: &Gap) -> Result<Self> {
-        // The sink meets the same gap, and writes it down.
-        warn!(stream = %gap.lane, events = ?gap.events, reason = gap.reason.as_str(), "records are missing");
+    fn put_gap(&self, open: &Open<'_>, gap: &Gap) -> Result<Self> {
+        CheckpointTopic::send_gap(open, &self.checkpoints, &GapRecord::of(gap, clock::now()))?;
+        open.flush()?;
         Ok(self.clone())
     }
 }

@@ -17,11 +17,11 @@ use tailwater_pipeline::retry::{self, Backoff};
 use tailwater_pipeline::write_ahead::CheckpointStore;
 use tracing::{info, warn};
 
-use crate::client::{Client, PATIENCE, blocking};
+use crate::client::{Client, PATIENCE, blocking, blocking_while_wanted};
 use crate::member::Consumer;
 use crate::metadata::{MAX_BYTES, Metadata};
 use crate::producer::Open;
-use crate::reader::lane_of;
+use crate::reader::{lane_of, named};
 use crate::topics::Topics;
 
 /// Checkpoints in a group's committed offsets.
@@ -85,10 +85,11 @@ impl GroupOffsets {
         }
         lost()?;
         let asked = Instant::now();
-        self.consumer.commit(list, CommitMode::Sync)?;
+        let answer = self.consumer.commit(list, CommitMode::Sync);
         if asked.elapsed() > NEVER_RESENT {
             *resent = Some(Instant::now() + COPY_LIFE);
         }
+        answer?;
         lost()
     }
 
@@ -101,9 +102,12 @@ impl GroupOffsets {
         if self.consumer.assignment_lost() {
             // In no generation, as a broker takes it of whoever is in no group.
             let lost = KafkaError::ConsumerCommit(RDKafkaErrorCode::AssignmentLost);
-            return Err(self.client.explain(lost, "cannot put offsets into a transaction"));
+            return Err(self.client.explain(
+                lost,
+                format!("cannot put offsets of {} into a transaction", some(lanes)),
+            ));
         }
-        open.commit_offsets(&list(lanes)?, &group)
+        open.commit_offsets(&list(lanes)?, &group, &some(lanes))
     }
 
     /// The committed offsets of lanes and the texts beside them, in their order.
@@ -111,7 +115,8 @@ impl GroupOffsets {
         let (this, lanes) = (self.clone(), lanes.to_vec());
         blocking(move || {
             let _busy = this.busy.lock().unwrap_or_else(PoisonError::into_inner);
-            let explain = |error| this.client.explain(error, "cannot read committed offsets");
+            let what = || format!("cannot read committed offsets of {}", named(lanes.iter()));
+            let explain = |error| this.client.explain(error, what());
             let mut asked = TopicPartitionList::with_capacity(lanes.len());
             for lane in &lanes {
                 asked.add_partition(lane.topic(), number(lane.partition()));
@@ -175,6 +180,10 @@ fn number(partition: u32) -> i32 {
     i32::try_from(partition).unwrap_or(i32::MAX)
 }
 
+fn some(changes: &[(LaneId, Checkpoint)]) -> String {
+    named(changes.iter().map(|(lane, _)| lane))
+}
+
 /// The offsets of these lanes with what belongs beside them.
 fn list(changes: &[(LaneId, Checkpoint)]) -> Result<TopicPartitionList> {
     let mut list = TopicPartitionList::with_capacity(changes.len());
@@ -233,18 +242,17 @@ impl CheckpointStore for GroupOffsets {
         }
         let changes = Arc::new(changes);
         let mut backoff = Backoff::new();
-        let wanted = Arc::new(());
         loop {
             let (this, these) = (self.clone(), Arc::clone(&changes));
-            let given_up = Arc::downgrade(&wanted);
-            let committed = blocking(move || {
+            let committed = blocking_while_wanted(move |wanted| {
                 let list = list(&these)?;
                 let _busy = this.busy.lock().unwrap_or_else(PoisonError::into_inner);
-                if given_up.strong_count() == 0 {
+                if wanted.is_over() {
                     return Err(Error::new(ErrorKind::Busy, "a commit of offsets was given up"));
                 }
                 let answer = this.commit(&list);
-                answer.map_err(|error| this.client.explain(error, "cannot commit offsets"))
+                let what = || format!("cannot commit offsets of {}", some(&these));
+                answer.map_err(|error| this.client.explain(error, what()))
             });
             let error = match committed.await {
                 Ok(()) => break,

@@ -1,7 +1,7 @@
 //! Producer: one transactional producer, whose every call blocks a thread of its own.
 //!
 //! ```text
-//!   begin ─▶ send … ─▶ flush ─▶ offsets are known ─▶ checkpoint ─▶ commit
+//!   begin ─▶ send … ─▶ flush ─▶ offsets are known ─▶ send them ─▶ commit
 //!     └────────── any failure: abort, and say so ──────────┘
 //! ```
 //!
@@ -28,7 +28,7 @@ use tailwater_core::{Action, Error, ErrorKind, Result};
 use tracing::{info, warn};
 
 use crate::classify;
-use crate::client::{self, Client, Context, RECONNECT, blocking};
+use crate::client::{self, Client, Context, RECONNECT, blocking, blocking_while_wanted};
 
 /// The last offset of each partition of each topic.
 pub(crate) type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
@@ -98,7 +98,8 @@ impl Producer {
     /// A producer that has the transactional id for itself: an earlier one with this id is fenced, and
     /// its open transaction is aborted.
     ///
-    /// `timeout` is how long a transaction may stay open, where nothing else is configured. `busy` is held while a transaction is open, also by a thread whose task is gone.
+    /// `timeout` is how long a transaction may stay open, where nothing else is configured. `busy` is
+    /// held while one is open, also by a thread whose task is gone.
     pub(crate) async fn start(
         client: &Client,
         id: &str,
@@ -132,17 +133,15 @@ impl Producer {
         let worn = Arc::default();
         let this = Self { inner, client: client.clone(), id: id.into(), busy, worn, batch_bytes };
         // Who gives up must not go on: each try ends what a successor has open.
-        let wanted = Arc::new(());
-        let (producer, given_up) = (this.clone(), Arc::downgrade(&wanted));
-        blocking(move || {
+        let producer = this.clone();
+        blocking_while_wanted(move |wanted| {
             let what = format!("cannot begin transactions as `{}`", producer.id);
-            producer.until_definite(what, |inner| match given_up.strong_count() {
-                0 => Err(KafkaError::Canceled),
-                _ => inner.init_transactions(LOOK),
+            producer.until_definite(what, |inner| match wanted.is_over() {
+                true => Err(KafkaError::Canceled),
+                false => inner.init_transactions(LOOK),
             })
         })
         .await?;
-        drop(wanted);
         info!(transactional_id = id, "kafka takes our transactions");
         Ok(this)
     }
@@ -153,12 +152,11 @@ impl Producer {
         &self,
         fill: impl FnOnce(&Open<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.refuse_worn("nothing is lost: begin again from what is committed")?;
         let this = self.clone();
-        let wanted = Arc::new(());
-        let given_up = Arc::downgrade(&wanted);
-        let outcome = blocking(move || {
+        blocking_while_wanted(move |wanted| {
             let _busy = this.busy.lock().unwrap_or_else(PoisonError::into_inner);
-            if given_up.strong_count() == 0 {
+            if wanted.is_over() {
                 let what = format!("a transaction of `{}` was given up", this.id);
                 return Err(Error::new(ErrorKind::Busy, what));
             }
@@ -177,15 +175,16 @@ impl Producer {
             };
             match this.commit() {
                 Ok(()) => Ok(value),
+                // Whether it is committed is open: librdkafka takes no other step now, and who begins
+                // next under this id, or the broker's time-out, ends it.
+                Err(error) if error.kind() == ErrorKind::Unauthorized => Err(error),
                 Err(error) => {
                     this.abort()?;
                     Err(error)
                 }
             }
         })
-        .await;
-        drop(wanted);
-        outcome
+        .await
     }
 
     /// Lets librdkafka say what it has to say: of lost connections, and refused sign-ins.
@@ -236,6 +235,8 @@ impl Producer {
                 Err(error) => error,
             };
             let retriable = match &error {
+                // Another step is under way, of which nobody waits for the end.
+                KafkaError::Transaction(error) if error.code() == Code::Conflict => false,
                 KafkaError::Transaction(error) => error.is_retriable() && !error.is_fatal(),
                 KafkaError::Flush(_) => true,
                 _ => false,
@@ -330,13 +331,14 @@ impl Open<'_> {
         }
     }
 
-    /// Puts a group's offsets into the transaction.
+    /// Puts a group's offsets into the transaction. `of` names their lanes in an error.
     pub(crate) fn commit_offsets(
         &self,
         offsets: &TopicPartitionList,
         group: &ConsumerGroupMetadata,
+        of: &str,
     ) -> Result<()> {
-        let what = "cannot put offsets into a transaction".to_owned();
+        let what = format!("cannot put offsets of {of} into a transaction");
         self.0.until_definite(what, |inner| inner.send_offsets_to_transaction(offsets, group, STEP))
     }
 }

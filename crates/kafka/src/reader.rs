@@ -185,11 +185,12 @@ impl Work {
 
     fn complain(&self, error: KafkaError) -> Result<()> {
         let code = error.rdkafka_error_code();
-        let error = self.client.explain(error, "cannot read records of Kafka");
+        let lanes = named(self.marks.keys());
+        let error = self.client.explain(error, format!("cannot read records of {lanes}"));
         if matches!(code, Some(Code::AutoOffsetReset | Code::OffsetOutOfRange)) {
             return Err(Error::new(
                 ErrorKind::Unreachable,
-                "records that were to be read next are no longer there",
+                format!("records that were to be read next of {lanes} are no longer there"),
             )
             .with_source(error));
         }
@@ -208,6 +209,15 @@ impl Work {
 /// The lane of a partition.
 pub(crate) fn lane_of(topic: &str, partition: i32) -> LaneId {
     LaneId::partition_of(topic, u32::try_from(partition).unwrap_or_default())
+}
+
+/// Names lanes in an error: one, and how many more.
+pub(crate) fn named<'l>(mut lanes: impl ExactSizeIterator<Item = &'l LaneId>) -> String {
+    match (lanes.next(), lanes.len()) {
+        (None, _) => "no lane".to_owned(),
+        (Some(lane), 0) => format!("`{lane}`"),
+        (Some(lane), more) => format!("`{lane}` and {more} more"),
+    }
 }
 
 /// A list of one lane.

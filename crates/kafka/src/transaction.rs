@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use tailwater_core::gap::Gap;
-use tailwater_core::position::{Checkpoint, Epoch, LaneId, Position};
+use tailwater_core::position::{Checkpoint, Epoch, LaneId, Position, Seq};
 use tailwater_core::record::Message;
 use tailwater_core::{Action, Error, ErrorKind, Result};
 use tailwater_pipeline::retry::Backoff;
@@ -77,7 +77,8 @@ pub struct Transaction<P> {
     topics: Topics,
     progress: P,
     vitals: Vitals,
-    lanes: BTreeMap<LaneId, Epoch>,
+    /// The lanes that are claimed, and where each goes on.
+    lanes: BTreeMap<LaneId, (Epoch, Seq)>,
 }
 
 /// Where the messages of a batch go.
@@ -217,10 +218,14 @@ impl<P: Progress> Transaction<P> {
     }
 
     fn checkpoint(&self, part: &Part<Messages>) -> Result<(LaneId, Checkpoint)> {
-        let Some(epoch) = self.lanes.get(&part.lane).copied() else {
+        let Some((epoch, expected)) = self.lanes.get(&part.lane).copied() else {
             let what = format!("`{}` was never claimed", part.lane);
             return Err(Error::new(ErrorKind::Bug, what));
         };
+        if let Some(range) = part.range.filter(|range| range.first != expected) {
+            let what = format!("`{}` is at {expected}, but {range} was read", part.lane);
+            return Err(Error::new(ErrorKind::Bug, what));
+        }
         let next = part.next.clone();
         Ok((part.lane.clone(), Checkpoint { epoch, next, pending: None, renumbered: false }))
     }
@@ -231,8 +236,8 @@ impl<P: Progress> Delivery for Transaction<P> {
 
     async fn claim(&mut self, lanes: &[LaneId]) -> Result<Vec<Checkpoint>> {
         let checkpoints = self.progress.checkpoints(lanes).await?;
-        let epochs = checkpoints.iter().map(|checkpoint| checkpoint.epoch);
-        self.lanes.extend(lanes.iter().cloned().zip(epochs));
+        let places = checkpoints.iter().map(|at| (at.epoch, at.next.seq));
+        self.lanes.extend(lanes.iter().cloned().zip(places));
         Ok(checkpoints)
     }
 
@@ -270,6 +275,7 @@ impl<P: Progress> Delivery for Transaction<P> {
             if error.kind().action() != Action::Retry {
                 return Err(error);
             }
+            self.producer.refuse_worn(hint)?;
             warn!(%error, cause = std::error::Error::source(&error), "transaction aborted, sending again");
             backoff.pause().await;
             match self.progress.mend().await {
@@ -277,6 +283,9 @@ impl<P: Progress> Delivery for Transaction<P> {
                 Err(error) => warn!(%error, "cannot look at what transactions need"),
                 Ok(()) => {}
             }
+        }
+        for (lane, at) in streams {
+            self.lanes.insert(lane, (at.epoch, at.next.seq));
         }
         for (lane, events, newest) in delivered {
             self.vitals.delivered(&lane, events, newest);

@@ -135,7 +135,7 @@ fn hint(code: Option<i32>) -> Option<&'static str> {
         40573 => STANDALONE_HINT,
         280 | 464 | 260 | 50811 | 50795 | 40646 => {
             "use the server and the collections of the last run; if they are gone for good, start \
-             again with a new state folder and new tables"
+             again as another `pipeline`, with new tables and, without a Kafka, a new state folder"
         }
         47 => IMAGES_HINT,
         _ => return None,

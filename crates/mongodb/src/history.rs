@@ -27,7 +27,7 @@ pub(crate) fn check(lane: &LaneId, at: &Bookmark, clock: &Clock) -> Result<(), E
     let refuse = |why: String| {
         Err(Error::new(ErrorKind::WrongHistory, why).with_hint(
             "use the MongoDB of the last run; if it was restored or replaced for good, start again \
-             with a new state folder and new tables",
+             as another `pipeline`, with new tables and, without a Kafka, a new state folder",
         ))
     };
     if let (Some(ours), Some(theirs)) = (at.replica_set, clock.replica_set)
@@ -83,8 +83,8 @@ pub(crate) fn lost(
     Error::new(ErrorKind::HistoryLost, what)
         .with_source(cause.unwrap_or_else(|| source.to_string()))
         .with_hint(
-            "enlarge the oplog (`replSetResizeOplog`), then start again with a new state folder and \
-             new tables: nothing that is missing was skipped in silence",
+            "enlarge the oplog (`replSetResizeOplog`), then start again as another `pipeline`, with \
+             new tables and, without a Kafka, a new state folder: nothing that is missing was skipped in silence",
         )
         .with_gap(gap)
 }

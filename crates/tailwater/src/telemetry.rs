@@ -11,6 +11,8 @@ pub(crate) fn start_logging(global: &Global) {
     let filter = EnvFilter::try_new(&global.log_level).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // A reader that went away ends the log, not the program: its complaint would go the same way.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     match global.log_format {

@@ -34,7 +34,10 @@ impl CheckpointTopic {
                 .with_hint("`tailwater checkpoint list` shows those that it knows"));
         }
         let advance = Advance { streams: vec![(lane.clone(), to)], topics: Default::default() };
-        let after = producer.transact(move |open| topic.put(open, &advance, &Offsets::new()));
+        let after = producer.transact(move |open| {
+            topic.put_early(open, &advance)?;
+            topic.put(open, &advance, &Offsets::new())
+        });
         let after = after.await?;
         let numbered = after.streams.get(lane.topic());
         Ok(numbered.map_or(0, |found| found.n))

@@ -124,7 +124,7 @@ impl Stage {
             }
             let topic = self.topic(coll);
             let started = Instant::now();
-            let mut records = Vec::new();
+            let mut records: Vec<Record> = Vec::new();
             while records.len() < expected.len() {
                 part.expect_running();
                 let log = part.log();
@@ -132,7 +132,8 @@ impl Stage {
                 assert!(started.elapsed() < DEADLINE, "`{topic}`: {found} records:\n{log}");
                 tokio::time::sleep(LOOK).await;
                 records = self.cluster.read_committed(&topic).await.unwrap_or_default();
-                records.retain(makes_a_row);
+                records
+                    .retain(|record| record.header("tw-version").is_some() && makes_a_row(record));
             }
             let mut found: Vec<String> = records.iter().map(written).collect();
             found.sort_unstable();

@@ -90,6 +90,40 @@ async fn records_that_are_gone_before_they_are_read_are_a_gap_and_the_rest_arriv
     source.stop().await;
 }
 
+/// The sink has read the records: only the normalizer knows that something is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_are_gone_before_they_are_normalized_are_a_gap_too() {
+    let Some(mut stage) = Stage::set("unnormalized").await else { return };
+    stage.settings.mapping = Some((mapping(&stage, "n"), "topic"));
+    stage.settings.partitions = 1;
+    stage.make_topics().await;
+    let mut source = stage.start(&["source"]);
+    let mut sink = stage.start(&["sink"]);
+    let mut normalizer = stage.start(&["normalize"]);
+    stage.write(50).await;
+    stage.judge(&mut [&mut source, &mut normalizer, &mut sink]).await;
+    normalizer.stop().await;
+    let rows = stage.rows("record_raw").await;
+
+    stage.write(50).await;
+    stage.judge_topics(&mut source).await;
+    let topic = stage.topic("files");
+    let end = stage.cluster.ends(&topic).await.unwrap()[0].end;
+    let current = format!("{}__files_current", stage.name);
+    stage.wait_for(&current, 100, &mut [&mut source, &mut sink]).await;
+    stage.cluster.delete_records(&topic, 0, end).await.unwrap();
+    stage.write(50).await;
+    let mut normalizer = stage.start(&["normalize"]);
+    stage.wait_for_rows(rows + 50, &mut [&mut source, &mut normalizer, &mut sink]).await;
+    sink.stop().await;
+    let mut sink = stage.start(&["sink"]);
+    stage.wait_for("tailwater_gaps WHERE reason = 'records_gone'", 1, &mut [&mut sink]).await;
+    assert_eq!(stage.rows("tailwater_gaps").await, 1);
+    for part in [sink, normalizer, source] {
+        part.stop().await;
+    }
+}
+
 /// A normalizer has no table to look at: its own transactions say how far it is.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_normalizer_whose_offsets_are_set_back_or_gone_writes_nothing_twice() {

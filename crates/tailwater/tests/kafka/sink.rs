@@ -53,6 +53,30 @@ async fn refused_rows_become_dead_letters_once_though_it_dies_between_them_and_t
     source.stop().await;
 }
 
+/// The steps of a delivery, and those of finishing what the one before has left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_dies_at_each_step_writes_each_event_once() {
+    let Some(mut stage) = Stage::set("sinksteps").await else { return };
+    stage.settings.properties[0].1 = "1500".to_owned();
+    stage.make_topics().await;
+    let mut source = stage.start(&["source"]);
+    let steps = [failpoint::CHECKPOINT_PLACED, failpoint::DECLARED, failpoint::WRITTEN]
+        .map(|step| format!("{step}:2"));
+    let of_recovery = [failpoint::READ_BACK, failpoint::RESENT, failpoint::RECOVERED];
+    for step in steps {
+        for order in of_recovery.iter().map(|&step| step.to_owned()).chain([step]) {
+            let mut sink = stage.start_at(&["sink"], &order);
+            stage.write_until(|| sink.has_ended()).await;
+            sink.dies().await;
+        }
+    }
+    let mut sink = stage.start(&["sink"]);
+    stage.judge(&mut [&mut source, &mut sink]).await;
+    assert!(sink.log().contains("finishing the pending range"));
+    sink.stop().await;
+    source.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clickhouse_that_was_away_gets_everything_once() {
     let Some(mut stage) = Stage::set("away").await else { return };

@@ -10,7 +10,7 @@ use bson::{Document, doc};
 use mongodb::{Client, Collection};
 use tailwater_testkit::clickhouse::ClickHouse;
 use tailwater_testkit::kafka::{Cluster, Committed};
-use tailwater_testkit::servers::Proxy;
+use tailwater_testkit::servers::{Mongod, Proxy};
 use tailwater_testkit::truth::Truth;
 use tailwater_testkit::watch::Watch;
 
@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) properties: Vec<(&'static str, String)>,
     /// Lines in `kafka`, such as how to sign in.
     pub(crate) kafka: String,
+    /// The MongoDB, if it is not the one that all share.
+    pub(crate) uri: Option<String>,
     /// The Kafka, if it is not the one that all share.
     pub(crate) bootstrap: Option<String>,
     /// Keys in `topics`, each with a comma behind it.
@@ -51,6 +53,7 @@ impl Default for Settings {
                 ("heartbeat.interval.ms", "500".to_owned()),
             ],
             kafka: String::new(),
+            uri: None,
             bootstrap: None,
             topics: String::new(),
             clickhouse: String::new(),
@@ -130,7 +133,8 @@ impl Stage {
         let mut text = format!("version: 1\npipeline: {name}\n");
         let mut line = |line: String| writeln!(text, "{line}").unwrap();
         if settings.mongodb {
-            let uri = self.servers.mongod.uri();
+            let shared = self.servers.mongod.uri();
+            let uri = settings.uri.as_ref().unwrap_or(&shared);
             let collections = self.collections().join(", ");
             line(format!("mongodb: {{ uri: \"{uri}\", collections: [{collections}] }}"));
         }
@@ -182,6 +186,13 @@ impl Stage {
 
     pub(crate) fn group(&self, part: &str) -> String {
         format!("{}.{part}", self.name)
+    }
+
+    /// Lets the pipeline read another MongoDB, of which the truth knows nothing.
+    pub(crate) async fn read_from(&mut self, mongod: &Mongod) {
+        self.mongodb = mongod.client().await.unwrap();
+        self.start = now(&self.mongodb).await;
+        self.settings.uri = Some(mongod.uri());
     }
 
     /// Makes the topics of the collections, so that nobody waits until they are noticed.
@@ -243,16 +254,21 @@ impl Stage {
 
     /// Waits until the event table holds so many rows.
     pub(crate) async fn wait_for_rows(&self, rows: u64, parts: &mut [&mut Part]) {
+        self.wait_for("record_raw", rows, parts).await;
+    }
+
+    /// The same of any table.
+    pub(crate) async fn wait_for(&self, table: &str, rows: u64, parts: &mut [&mut Part]) {
         let started = Instant::now();
         loop {
-            let found = self.rows("record_raw").await;
+            let found = self.rows(table).await;
             if found >= rows {
                 return;
             }
             parts.iter_mut().for_each(|part| part.expect_running());
             if started.elapsed() > DEADLINE {
                 let logs: Vec<String> = parts.iter().map(|part| part.log()).collect();
-                panic!("{found} rows, not {rows}:\n{}", logs.join("\n-----\n"));
+                panic!("{found} rows in {table}, not {rows}:\n{}", logs.join("\n-----\n"));
             }
             tokio::time::sleep(LOOK).await;
         }

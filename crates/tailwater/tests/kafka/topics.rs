@@ -51,6 +51,12 @@ async fn a_topic_that_is_deleted_while_it_is_written_and_read_is_made_again_and_
     stage.judge(&mut [&mut source, &mut sink]).await;
     stage.write(50).await;
     stage.judge(&mut [&mut source, &mut sink]).await;
+    assert_eq!(stage.number("uniqExact(_epoch)", "record_raw").await, Some(2));
+    sink.stop().await;
+    // What the source has noted, a sink that starts tells.
+    let mut sink = stage.start(&["sink"]);
+    stage.wait_for("tailwater_gaps WHERE reason = 'topic_deleted'", 1, &mut [&mut sink]).await;
+    assert_eq!(stage.rows("tailwater_gaps").await, 1);
     sink.stop().await;
     source.stop().await;
 }

@@ -36,7 +36,7 @@ impl Kafka {
 }
 
 /// What Tailwater sets itself, by the beginning of the name, and what to do instead.
-const OWNED: [(&str, &str); 36] = [
+const OWNED: [(&str, &str); 37] = [
     ("bootstrap.servers", "write `bootstrap_servers` in `kafka`"),
     ("metadata.broker.list", "write `bootstrap_servers` in `kafka`"),
     ("security.protocol", "write `security_protocol` in `kafka`"),
@@ -69,6 +69,10 @@ const OWNED: [(&str, &str); 36] = [
     ("partitioner", "remove it: each document has its partition"),
     ("message.max.bytes", "write `max_message_bytes` in `topics`"),
     ("allow.auto.create.topics", "remove it: topics are made as `topics` says"),
+    (
+        "reconnect.backoff.",
+        "remove it: by how long a broken connection stays broken, a commit that may arrive twice is told",
+    ),
     ("delivery.report.only.error", REPORT),
     ("produce.offset.report", REPORT),
     ("queue.buffering.max.kbytes", BOUNDED),
@@ -130,7 +134,7 @@ fn value(name: &str, node: &Node, reader: &Reader<'_>) -> Option<String> {
 }
 
 /// What every client takes, of librdkafka 2.12.
-const OF_ALL: [&str; 53] = [
+const OF_ALL: [&str; 50] = [
     "api.version.fallback.ms",
     "api.version.request",
     "api.version.request.timeout.ms",
@@ -156,9 +160,6 @@ const OF_ALL: [&str; 53] = [
     "metadata.recovery.strategy",
     "plugin.library.paths",
     "receive.message.max.bytes",
-    "reconnect.backoff.jitter.ms",
-    "reconnect.backoff.max.ms",
-    "reconnect.backoff.ms",
     "retry.backoff.max.ms",
     "retry.backoff.ms",
     "socket.blocking.max.ms",

@@ -29,7 +29,7 @@ use tailwater_pipeline::write_ahead::WriteAhead;
 use tailwater_pipeline::{BatchLimits, worker};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::tables::{self, Ready};
 use crate::reading;
@@ -297,7 +297,7 @@ impl Shared {
             next = match self.mirror_gaps_from(next, group, connection).await {
                 Ok(next) => next,
                 Err(error) => {
-                    debug!(error = format!("{error:#}"), "gap records are not mirrored yet");
+                    warn!(error = format!("{error:#}"), "gap records are not mirrored yet");
                     // Perhaps it is another topic by now. To tell them twice is to tell them once.
                     Seq::ZERO
                 }
