@@ -48,15 +48,10 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What is watched, and what rows are made of, by the seed.
+    /// The whole chain, `normalize` too. What is watched, and whether there is a ledger, by the seed.
     pub fn new(seed: u64, kills: u32) -> Self {
-        let records = match seed / 3 % 3 {
-            0 => Records::Topic,
-            1 => Records::Inline,
-            _ => Records::AsTheyAre,
-        };
         let watch = kill_loop::Plan::new(seed, kills).watch;
-        Self { seed, kills, records, raw_cdc: seed.is_multiple_of(2), watch }
+        Self { seed, kills, records: Records::Topic, raw_cdc: seed.is_multiple_of(2), watch }
     }
 
     /// The same, with rows made of this.
@@ -294,9 +289,10 @@ impl Play<'_> {
             17 => Victim::Mongod,
             _ => Victim::Engine,
         };
+        // There is somebody to kill.
+        self.staff()?;
         match victim {
             Victim::Member(role) => {
-                self.staff()?;
                 if let Some(member) = self.any_member(role) {
                     member.kill()?;
                 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Subcommand;
+use tailwater_testkit::kafka_rig::Records;
 use tailwater_testkit::weighing::Way;
 use tailwater_testkit::{fault_loop, kafka_loop, kill_loop, outage};
 
@@ -16,7 +17,7 @@ pub(crate) enum Soak {
     Kill(Kill),
     /// Kill source, normalize, sink, the broker and the servers at random moments under load, let members
     /// come and go, then judge the topics and the tables
-    Kafka(Kill),
+    Kafka(KillKafka),
     /// Lose answers, tokens and rows, delay and cut inserts, and kill Tailwater in between
     Fault(Fault),
     /// Take ClickHouse away under load, show what Tailwater holds in memory, give it back, judge
@@ -45,6 +46,16 @@ pub(crate) struct Fault {
     seed: Option<u64>,
 }
 
+/// A kill loop with a Kafka in the middle.
+#[derive(Debug, clap::Args)]
+pub(crate) struct KillKafka {
+    #[command(flatten)]
+    kill: Kill,
+    /// What rows are made of
+    #[arg(long, value_enum, default_value_t = Records::Topic)]
+    records: Records,
+}
+
 /// A kill loop.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Kill {
@@ -67,8 +78,8 @@ impl Soak {
                 let report = kill_loop::run(&tailwater()?, &plan, tell).await?;
                 report.map(|report| report.to_string())
             }
-            Self::Kafka(Kill { kills, seed: given }) => {
-                let plan = kafka_loop::Plan::new(seed(given), kills);
+            Self::Kafka(KillKafka { kill: Kill { kills, seed: given }, records }) => {
+                let plan = kafka_loop::Plan::new(seed(given), kills).with_records(records);
                 let kafka_loop::Plan { seed, watch, records, .. } = &plan;
                 tell(&format!("{kills} kills, seed {seed}: {watch:?}, {records:?}"));
                 let report = kafka_loop::run(&tailwater()?, &plan, tell).await?;

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use tailwater_testkit::kafka::{Committed, Ends};
-use tailwater_testkit::kafka_rig::{KafkaRig, PIPELINE, Role, Setup};
+use tailwater_testkit::kafka::Ends;
+use tailwater_testkit::kafka_rig::{KafkaRig, NORMALIZED, PIPELINE, Records, Role, Setup};
 use tailwater_testkit::watch::Watch;
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +28,8 @@ pub(super) async fn show(
         "starting MongoDB, a Kafka broker, ClickHouse, and source, normalize and sink in one process ...\n",
     );
     let watch = Watch::Collections(vec!["ingest.files".to_owned()]);
-    let rig = KafkaRig::start(&tailwater()?, Setup::new(watch)).await?;
+    let setup = Setup { records: Records::Topic, ..Setup::new(watch) };
+    let rig = KafkaRig::start(&tailwater()?, setup).await?;
     let mut rig = rig.context("a server is missing: run `cargo xtask setup`")?;
     rig.add(Role::All)?;
     print(&format!(
@@ -78,10 +79,7 @@ async fn watch_it(
     let started = Instant::now();
     loop {
         rig.expect_running()?;
-        let ends = rig.cluster.ends(TOPIC).await?;
-        let committed = rig.cluster.committed(&format!("{PIPELINE}.sink"), TOPIC).await?;
-        let (changes, rows) = (rig.truth.len().await, rig.checker.keys().await);
-        print(&line(started.elapsed(), changes, &ends, &committed, rows));
+        print(&line(rig, started.elapsed()).await?);
         if period.is_some_and(|period| started.elapsed() >= period)
             || interrupted.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_none()
         {
@@ -90,21 +88,30 @@ async fn watch_it(
     }
 }
 
-/// One moment: what MongoDB has, where the topic ends, how far the sink is behind, what the table has.
-fn line(
-    elapsed: Duration,
-    changes: usize,
-    ends: &[Ends],
-    committed: &[Committed],
-    rows: u64,
-) -> String {
-    let mut text = format!("{:>4} s   MongoDB {changes:>7} changes   Kafka", elapsed.as_secs());
-    let mut lag = 0;
-    for (partition, ends) in (0..).zip(ends) {
-        let done = committed.iter().find(|done| done.partition == partition);
-        lag += ends.stable.saturating_sub(done.map_or(ends.first, |done| done.offset));
-        let written = write!(text, " {partition}:{}", ends.stable);
+/// One moment: what MongoDB has, where the topics end, how far the groups are behind, what the table has.
+async fn line(rig: &KafkaRig, elapsed: Duration) -> anyhow::Result<String> {
+    let (raw, normalized) = (rig.cluster.ends(TOPIC).await?, rig.cluster.ends(NORMALIZED).await?);
+    let normalize = behind(rig, "normalize", TOPIC, &raw).await?;
+    let sink = behind(rig, "sink", TOPIC, &raw).await?
+        + behind(rig, "sink", NORMALIZED, &normalized).await?;
+    let (changes, rows) = (rig.truth.len().await, rig.checker.keys().await);
+    let mut text = format!("{:>4} s   MongoDB {changes:>7} changes", elapsed.as_secs());
+    for (name, ends) in [("raw", raw), ("normalized", normalized)] {
+        let ends = ends.iter().map(|ends| ends.stable.to_string());
+        let written = write!(text, "   {name} {}", ends.collect::<Vec<_>>().join(" "));
         debug_assert!(written.is_ok(), "a String takes everything");
     }
-    format!("{text}   sink {lag} offsets behind   ClickHouse {rows:>7} rows\n")
+    Ok(format!(
+        "{text}   normalize {normalize}, sink {sink} offsets behind   ClickHouse {rows:>7} rows\n"
+    ))
+}
+
+/// By how many offsets a part's group is behind a topic's committed ends.
+async fn behind(rig: &KafkaRig, part: &str, topic: &str, ends: &[Ends]) -> anyhow::Result<u64> {
+    let committed = rig.cluster.committed(&format!("{PIPELINE}.{part}"), topic).await?;
+    let of_partition = |(partition, ends): (u32, &Ends)| {
+        let done = committed.iter().find(|done| done.partition == partition);
+        ends.stable.saturating_sub(done.map_or(ends.first, |done| done.offset))
+    };
+    Ok((0..).zip(ends).map(of_partition).sum())
 }

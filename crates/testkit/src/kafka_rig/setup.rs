@@ -25,7 +25,7 @@ pub const RAW_CDC: &str = "raw_cdc";
 const PARTITIONS: u32 = 4;
 
 /// What the rows of `record_raw` are made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Records {
     /// Events as they are: no mapping.
     AsTheyAre,
