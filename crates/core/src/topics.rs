@@ -89,6 +89,19 @@ impl TopicNaming {
         Some(legal(&name, db, coll))
     }
 
+    /// The collection whose topic has this name, where the name tells.
+    pub fn collection(&self, topic: &str) -> Option<(String, String)> {
+        let mut mapped = self.map.iter().filter(|(_, name)| **name == *topic);
+        if let Some(((db, coll), _)) = mapped.next() {
+            let is_one = ![db, coll].into_iter().any(|name| scope::is_pattern(name));
+            return (is_one && mapped.next().is_none()).then(|| (db.clone(), coll.clone()));
+        }
+        let Rule::Template(parts) = &self.rule else { return None };
+        let (db, coll) = read_back(parts, topic)?;
+        // Other characters than those in the name it may have been.
+        (self.topic(&db, &coll)? == topic.into()).then_some((db, coll))
+    }
+
     /// What to subscribe to for all topics of some collections: names, and regexes that begin with
     /// `^`, of the few signs that every implementation reads alike.
     ///
@@ -231,6 +244,44 @@ fn fill(parts: &[Part], db: &str, coll: &str) -> String {
     }
     // A template of the collection alone.
     if name.is_empty() { db.to_owned() } else { name }
+}
+
+/// The database and the collection that a template was filled with, as far as only one pair can be:
+/// no database has a dot in its name.
+fn read_back(parts: &[Part], name: &str) -> Option<(String, String)> {
+    let (mut db, mut coll) = (None, None);
+    let mut rest = name;
+    for (number, part) in parts.iter().enumerate() {
+        let found = match part {
+            Part::Text(text) => {
+                rest = rest.strip_prefix(text.as_str())?;
+                continue;
+            }
+            Part::Db => &mut db,
+            Part::Coll => &mut coll,
+        };
+        let end = match parts.get(number + 1) {
+            None => rest.len(),
+            Some(Part::Text(text)) => {
+                let (first, last) = (rest.find(text.as_str())?, rest.rfind(text.as_str())?);
+                match part {
+                    _ if first == last => first,
+                    Part::Db if text.contains('.') => first,
+                    // The last part is the end of the name.
+                    Part::Coll if number + 2 == parts.len() => last,
+                    _ => return None,
+                }
+            }
+            Some(_) => return None,
+        };
+        let value = &rest[..end];
+        if found.replace(value).is_some_and(|before| before != value) {
+            return None;
+        }
+        rest = &rest[end..];
+    }
+    let both = (db?.to_owned(), coll?.to_owned());
+    (rest.is_empty() && !both.0.contains('.')).then_some(both)
 }
 
 const fn is_separator(c: char) -> bool {
@@ -527,6 +578,47 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_topic_tells_its_collection_where_only_one_can_have_it() {
+        let one = |db: &str, coll: &str| Some((db.to_owned(), coll.to_owned()));
+        let default = TopicNaming::default();
+        for (naming, topic, expected) in [
+            (&default, "events.mongo.ingest.files", one("ingest", "files")),
+            (&default, "events.mongo.ingest.files.2024", one("ingest", "files.2024")),
+            (&default, "events.mongo.ingest", None),
+            (&default, "others.ingest.files", None),
+            (&template("{db}.{coll}-cdc"), "ingest.a-cdc-cdc", one("ingest", "a-cdc")),
+            (&template("{coll}.of.{db}"), "files.of.ingest", one("ingest", "files")),
+            (&template("{coll}.of.{db}"), "files.of.of.ingest", None),
+            (&template("{db}_{coll}"), "a_b", one("a", "b")),
+            (&template("{db}_{coll}"), "a_b_c", None),
+            (&template("{db}{coll}"), "ab", None),
+            (&template("{coll}"), "files", None),
+            (&template("{db}.{coll}.{db}"), "a.b.a", one("a", "b")),
+            (&template("{db}.{coll}.{db}"), "a.b.c", None),
+            (&mapped(default.clone(), &[("a", "b", "shared")]), "shared", one("a", "b")),
+            (&mapped(default.clone(), &[("a", "*", "shared")]), "shared", None),
+            (
+                &mapped(default.clone(), &[("a", "b", "shared"), ("a", "c", "shared")]),
+                "shared",
+                None,
+            ),
+            // Its topic is another one.
+            (&mapped(default.clone(), &[("a", "b", "other")]), "events.mongo.a.b", None),
+        ] {
+            assert_eq!(naming.collection(topic), expected, "{topic}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_topic_is_called_after_is_read_back(db in "[a-z_-]{1,9}", coll in "[a-z._-]{1,9}") {
+            let naming = TopicNaming::default();
+            let topic = naming.topic(&db, &coll).unwrap();
+            prop_assert_eq!(naming.collection(&topic), Some((db, coll)));
         }
     }
 }

@@ -113,7 +113,10 @@ impl Reading {
     fn namespace_of(&self, topic: &str, told: &Told<'_>) -> Result<Namespace, Rejection> {
         let of_topic = || self.namespaces.namespace(topic);
         told.namespace().or_else(of_topic).ok_or_else(|| {
-            let error = format!("nothing tells which collection the records of `{topic}` are of");
+            let error = format!(
+                "nothing tells which collection the records of `{topic}` are of: write how topics are \
+                 called in `topics.raw`, or whose this one is in `topics.map`"
+            );
             rejected("no_namespace", error)
         })
     }

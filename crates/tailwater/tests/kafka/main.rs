@@ -8,6 +8,7 @@
 
 mod broker;
 mod current;
+mod formats;
 mod judge;
 mod lanes;
 mod normalizer;

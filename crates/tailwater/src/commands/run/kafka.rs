@@ -16,6 +16,7 @@ use tailwater_core::producing::{self, Producing, Style};
 use tailwater_core::rows::Namespace;
 use tailwater_core::scope::Scope;
 use tailwater_core::table;
+use tailwater_core::topics::is_subscribed;
 use tailwater_core::{Action, Error, ErrorKind};
 use tailwater_kafka::topics::NewTopics;
 use tailwater_kafka::{
@@ -260,10 +261,14 @@ impl Shared {
         let normalizer = self.config.normalizer.as_ref();
         let to_topic = self.config.parts().normalize;
         let normalized = to_topic.then(|| Arc::clone(&kafka.topics.normalized));
-        let raw = kafka.topics.raw.clone();
-        let topic_of = move |of: &Namespace| raw.topic(&of.db, &of.coll).map(|it| it.to_string());
-        let watched = Watched::Topics(Arc::new(topic_of));
         let (mut topics, scopes) = self.reading()?;
+        let (raw, read) = (kafka.topics.raw.clone(), topics.clone());
+        let topic_of = move |of: &Namespace| {
+            // In a topic of somebody else's a collection may be whatever our own would be called.
+            let topic = raw.topic(&of.db, &of.coll)?;
+            is_subscribed(&read, &topic).then(|| topic.to_string())
+        };
+        let watched = Watched::Topics(Arc::new(topic_of));
         topics.extend(normalized.iter().map(|topic| topic.to_string()));
         let prepared = tables::prepare(&self.config, watched);
         let Ready { tables, connection, batch, deadline, max_rejected, engine } = tokio::select! {
