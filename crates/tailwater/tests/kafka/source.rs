@@ -170,3 +170,25 @@ async fn a_transaction_on_one_document_survives_deaths_in_its_middle() {
 async fn count(stage: &Stage) -> usize {
     stage.cluster.read_committed(&stage.topic("files")).await.unwrap().len()
 }
+
+/// Else its place would fall off the oplog where others write much.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_to_which_nothing_comes_moves_its_checkpoint() {
+    let Some(mut stage) = Stage::set("quiet").await else { return };
+    stage.make_topics().await;
+    let mut source = stage.start(&["source"]);
+    stage.write(1).await;
+    stage.judge_topics(&mut source).await;
+    let count = async |topic| stage.cluster.read_committed(topic).await.unwrap().len();
+    let (checkpoints, files) = (stage.checkpoints(), stage.topic("files"));
+    let before = [count(&checkpoints).await, count(&files).await];
+    let started = Instant::now();
+    while count(&checkpoints).await == before[0] {
+        assert!(started.elapsed() < DEADLINE, "{}", source.log());
+        stage.coll("of_others").insert_one(doc! {}).await.unwrap();
+        source.expect_running();
+        tokio::time::sleep(LOOK).await;
+    }
+    assert_eq!(count(&files).await, before[1]);
+    source.stop().await;
+}

@@ -61,6 +61,34 @@ async fn a_topic_that_is_deleted_while_it_is_written_and_read_is_made_again_and_
     source.stop().await;
 }
 
+/// And they are named, with what to set.
+#[tokio::test(flavor = "multi_thread")]
+async fn topics_that_cannot_keep_what_they_are_for_are_refused() {
+    let Some(stage) = Stage::set("unfit").await else { return };
+    let (files, checkpoints) = (stage.topic("files"), stage.checkpoints());
+    let compacted = [("cleanup.policy", "compact")];
+    stage.cluster.create_topic(&checkpoints, 2, &compacted).await.unwrap();
+    stage.start(&["source"]).refuses(&["has 2 partitions instead of one"]).await;
+    stage.cluster.delete_topic(&checkpoints).await.unwrap();
+    stage.cluster.create_topic(&checkpoints, 1, &[]).await.unwrap();
+    let wrong = ["is not compacted: checkpoints would vanish", "hint: set its `cleanup.policy`"];
+    stage.start(&["source"]).refuses(&wrong).await;
+    stage.cluster.set_topic(&checkpoints, "cleanup.policy", "compact").await.unwrap();
+
+    stage.cluster.create_topic(&files, 1, &compacted).await.unwrap();
+    let source = stage.start(&["source"]);
+    stage.write(1).await;
+    let vanish = format!("topic `{files}` is compacted: changes");
+    source.refuses(&[&vanish, "hint: set "]).await;
+    stage.start(&["sink"]).refuses(&[&vanish, "`cleanup.policy` to `delete`"]).await;
+    stage.cluster.set_topic(&files, "cleanup.policy", "delete").await.unwrap();
+    let mut source = stage.start(&["source"]);
+    let mut sink = stage.start(&["sink"]);
+    stage.wait_for_rows(1, &mut [&mut source, &mut sink]).await;
+    sink.stop().await;
+    source.stop().await;
+}
+
 /// A document stays where it is, and what others write into the new partitions is read.
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_that_are_added_move_no_document_and_are_read() {
