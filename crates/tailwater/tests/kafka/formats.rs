@@ -46,6 +46,23 @@ async fn every_format_arrives() {
     }
 }
 
+/// Without headers, and by the connector's names of topics.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_connector_would_write_arrives() {
+    let Some(mut stage) = Stage::set("asconnector").await else { return };
+    stage.settings.kafka = "  compat: mongo-kafka\n".to_owned();
+    let topic = format!("{}.files", stage.name);
+    stage.cluster.create_topic(&topic, 3, &[]).await.unwrap();
+    let mut source = stage.start(&["source"]);
+    let mut sink = stage.start(&["sink"]);
+    change(&stage).await;
+    stage.judge(&mut [&mut source, &mut sink]).await;
+    let records = stage.cluster.read_committed(&topic).await.unwrap();
+    assert!(records.iter().all(|record| record.headers.is_empty()));
+    sink.stop().await;
+    source.stop().await;
+}
+
 /// By their headers the current state is the same as from change events.
 #[tokio::test(flavor = "multi_thread")]
 async fn documents_alone_are_the_collection_to_a_sink_that_knows_no_mongodb() {
