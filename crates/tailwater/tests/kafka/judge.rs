@@ -127,9 +127,11 @@ impl Stage {
             let mut records: Vec<Record> = Vec::new();
             while records.len() < expected.len() {
                 part.expect_running();
-                let log = part.log();
-                let found = records.len();
-                assert!(started.elapsed() < DEADLINE, "`{topic}`: {found} records:\n{log}");
+                if started.elapsed() > DEADLINE {
+                    let found: Vec<String> = records.iter().map(written).collect();
+                    let (ends, log) = (self.cluster.ends(&topic).await, part.log());
+                    panic!("`{topic}`: {found:?}, not {expected:?}; it ends at {ends:?}:\n{log}");
+                }
                 tokio::time::sleep(LOOK).await;
                 records = self.cluster.read_committed(&topic).await.unwrap_or_default();
                 records

@@ -117,6 +117,7 @@ async fn records_that_are_gone_before_they_are_normalized_are_a_gap_too() {
     stage.wait_for_rows(rows + 50, &mut [&mut source, &mut normalizer, &mut sink]).await;
     sink.stop().await;
     let mut sink = stage.start(&["sink"]);
+    sink.says("partitions are ours").await;
     stage.wait_for("tailwater_gaps WHERE reason = 'records_gone'", 1, &mut [&mut sink]).await;
     assert_eq!(stage.rows("tailwater_gaps").await, 1);
     for part in [sink, normalizer, source] {

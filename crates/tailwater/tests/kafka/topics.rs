@@ -55,6 +55,7 @@ async fn a_topic_that_is_deleted_while_it_is_written_and_read_is_made_again_and_
     sink.stop().await;
     // What the source has noted, a sink that starts tells.
     let mut sink = stage.start(&["sink"]);
+    sink.says("partitions are ours").await;
     stage.wait_for("tailwater_gaps WHERE reason = 'topic_deleted'", 1, &mut [&mut sink]).await;
     assert_eq!(stage.rows("tailwater_gaps").await, 1);
     sink.stop().await;
@@ -113,8 +114,8 @@ async fn partitions_that_are_added_move_no_document_and_are_read() {
 
     let document = doc! { "_id": "of others" };
     let foreign = of_others(&stage, &document, 5);
-    stage.cluster.produce(&topic, &[foreign]).await.unwrap();
     let rows = stage.rows("record_raw").await;
+    stage.cluster.produce(&topic, &[foreign]).await.unwrap();
     stage.wait_for_rows(rows + 1, &mut [&mut sink]).await;
     let added = "record_raw WHERE _partition = 5 AND doc_id = 'of others'";
     assert_eq!(stage.rows(added).await, 1);
