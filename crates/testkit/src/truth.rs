@@ -21,6 +21,8 @@ use crate::watch::Watch;
 /// The database of the markers that tell how far the truth has read. Never judged.
 pub const MARKERS: &str = "testkit_markers";
 
+/// How long a marker may be on its way, also where the server is away for a while.
+const MARKER_DEADLINE: Duration = Duration::from_secs(300);
 /// How long the server may be away before the truth gives up.
 const SERVER_DEADLINE: Duration = Duration::from_secs(120);
 
@@ -152,7 +154,13 @@ impl Truth {
         let marker = ObjectId::new();
         let markers = self.client.database(MARKERS).collection::<Document>("markers");
         markers.insert_one(doc! { "_id": marker }).await.context("cannot write a marker")?;
-        if self.last_marker.wait_for(|seen| *seen == Some(marker)).await.is_err() {
+        let seen = self.last_marker.wait_for(|seen| *seen == Some(marker));
+        let Ok(seen) = tokio::time::timeout(MARKER_DEADLINE, seen).await.map(|seen| seen.is_ok())
+        else {
+            let count = self.len().await;
+            bail!("{count} events, and no marker behind them within {MARKER_DEADLINE:?}");
+        };
+        if !seen {
             match (&mut self.task).await? {
                 Err(error) => return Err(error.context("the truth's stream has failed")),
                 Ok(()) => bail!("the truth's stream has ended"),
