@@ -159,8 +159,7 @@ impl CheckpointTopic {
     fn after(&self, advance: &Advance, offsets: &Offsets) -> Self {
         let mut after = self.clone();
         for (lane, checkpoint) in &advance.streams {
-            let n = self.streams.get(lane.topic()).map_or(0, |found| found.n + 1);
-            let value = checkpoint.clone();
+            let (n, value) = (self.next_number(lane), checkpoint.clone());
             after.streams.insert(lane.topic().to_owned(), Numbered { n, value });
         }
         for (topic, (id, partitions)) in &advance.topics {
@@ -175,16 +174,21 @@ impl CheckpointTopic {
         after
     }
 
-    /// Sends how far the streams of an advance are, of which `self` is the outcome.
+    /// The number of a stream's next record.
+    fn next_number(&self, lane: &LaneId) -> u64 {
+        self.streams.get(lane.topic()).map_or(0, |found| found.n + 1)
+    }
+
+    /// Sends how far the streams of an advance are, behind what is known.
     fn send_streams(&self, open: &Open<'_>, advance: &Advance) -> Result<()> {
-        for (lane, _) in &advance.streams {
-            let Some(Numbered { n, value }) = self.streams.get(lane.topic()) else { continue };
+        for (lane, checkpoint) in &advance.streams {
+            let n = self.next_number(lane);
             let stored = StoredStream {
-                n: *n,
+                n,
                 stream: lane.topic().to_owned(),
-                epoch: value.epoch.to_string(),
-                seq: value.next.seq,
-                cursor: hex::encode(&value.next.cursor),
+                epoch: checkpoint.epoch.to_string(),
+                seq: checkpoint.next.seq,
+                cursor: hex::encode(&checkpoint.next.cursor),
             };
             let key = format!("stream/{}/{}", lane.topic(), n % SLOTS);
             write(open, &self.name, &key, &stored)?;
@@ -192,7 +196,7 @@ impl CheckpointTopic {
         Ok(())
     }
 
-    /// The same of its topics.
+    /// Sends what the topics of an advance have acknowledged, of which `self` is the outcome.
     fn send_topics(&self, open: &Open<'_>, advance: &Advance) -> Result<()> {
         for topic in advance.topics.keys() {
             let Some(Numbered { n, value }) = self.topics.get(topic) else { continue };
@@ -263,7 +267,7 @@ impl Progress for CheckpointTopic {
     }
 
     fn put_early(&self, open: &Open<'_>, advance: &Advance) -> Result<()> {
-        self.after(advance, &Offsets::new()).send_streams(open, advance)
+        self.send_streams(open, advance)
     }
 
     fn put(&self, open: &Open<'_>, advance: &Advance, offsets: &Offsets) -> Result<Self> {
