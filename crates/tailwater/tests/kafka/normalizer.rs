@@ -18,13 +18,19 @@ pub(crate) fn mapping(stage: &Stage, tags: &str) -> PathBuf {
     file
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_normalizer_that_dies_at_each_step_of_a_transaction_writes_each_event_once() {
-    let Some(mut stage) = Stage::set("normalized").await else { return };
+/// A stage on which a normalizer that dies is missed soon, with what it had open.
+async fn mortal(name: &'static str) -> Option<Stage> {
+    let mut stage = Stage::set(name).await?;
     stage.settings.mapping = Some((mapping(&stage, "n"), "topic"));
     stage.settings.properties[0].1 = "1500".to_owned();
     stage.settings.properties.push(("transaction.timeout.ms", "1500".to_owned()));
     stage.make_topics().await;
+    Some(stage)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_normalizer_that_dies_at_each_step_of_a_transaction_writes_each_event_once() {
+    let Some(mut stage) = mortal("normalized").await else { return };
     let mut source = stage.start(&["source"]);
     for point in [failpoint::SENT, failpoint::COMMITTING, failpoint::COMMITTED] {
         for time in [1, 3] {
@@ -80,11 +86,7 @@ async fn what_is_no_event_and_what_lacks_a_chunk_are_letters_in_a_topic() {
 /// They are in the same transactions as everything else.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_normalizer_that_dies_at_each_step_of_a_transaction_writes_each_dead_letter_once() {
-    let Some(mut stage) = Stage::set("lettersonce").await else { return };
-    stage.settings.mapping = Some((mapping(&stage, "n"), "topic"));
-    stage.settings.properties[0].1 = "1500".to_owned();
-    stage.settings.properties.push(("transaction.timeout.ms", "1500".to_owned()));
-    stage.make_topics().await;
+    let Some(mut stage) = mortal("lettersonce").await else { return };
     let mut source = stage.start(&["source"]);
     for point in [failpoint::SENT, failpoint::COMMITTING, failpoint::COMMITTED] {
         stage.write(10).await;
