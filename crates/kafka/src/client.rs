@@ -83,6 +83,7 @@ impl Client {
         hint: &'static str,
     ) -> Self {
         native::keep_little();
+        native::keep_openssl();
         let mut all = vec![(None, "bootstrap.servers".to_owned(), servers.to_owned())];
         all.extend(properties);
         Self {

@@ -43,6 +43,12 @@ pub(crate) fn keep_little() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(crate) fn keep_little() {}
 
+/// Lets OpenSSL live as long as the process. By itself it cleans up when the process ends, while threads
+/// of librdkafka still use it, and they crash. For the whole process, before the first client.
+pub(crate) fn keep_openssl() {
+    openssl_sys::init();
+}
+
 /// A client of librdkafka.
 pub(crate) trait Native: Send + Sync + 'static {
     /// The client, which lives as long as this does.
@@ -185,5 +191,50 @@ const fn log_level(level: i32) -> RDKafkaLogLevel {
         5 => RDKafkaLogLevel::Notice,
         6 => RDKafkaLogLevel::Info,
         _ => RDKafkaLogLevel::Debug,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use tailwater_core::config::Client as Kind;
+
+    use crate::client::Client;
+
+    /// The exit codes of the process that looks at OpenSSL in its last moment.
+    const ALIVE: i32 = 70;
+    const CLEANED_UP: i32 = 71;
+
+    extern "C" fn look() {
+        // SAFETY: both take what they are given, and the second one ends the process.
+        unsafe {
+            let code = match openssl_sys::OPENSSL_init_ssl(0, std::ptr::null_mut()) {
+                1 => ALIVE,
+                _ => CLEANED_UP,
+            };
+            libc::_exit(code);
+        }
+    }
+
+    #[test]
+    fn openssl_is_there_until_the_process_is_gone() {
+        const CHILD: &str = "TAILWATER_TEST_LOOKS_AT_OPENSSL";
+        if std::env::var_os(CHILD).is_none() {
+            let name = "native::tests::openssl_is_there_until_the_process_is_gone";
+            let mut child = Command::new(std::env::current_exe().unwrap());
+            let output = child.args(["--exact", name]).env(CHILD, "yes").output().unwrap();
+            assert_eq!(output.status.code(), Some(ALIVE), "{output:?}");
+            return;
+        }
+        // What is registered first runs last.
+        // SAFETY: `look` is there as long as the process.
+        assert_eq!(unsafe { libc::atexit(look) }, 0);
+        let of_tls = vec![("security.protocol".to_owned(), "ssl".to_owned())];
+        let client = Client::new("127.0.0.1:9", of_tls, None);
+        let made = client
+            .config(Kind::Admin)
+            .create_with_context::<_, rdkafka::admin::AdminClient<_>>(client.context());
+        made.unwrap();
     }
 }
