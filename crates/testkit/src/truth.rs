@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use bson::{Bson, Document, Timestamp, doc, oid::ObjectId};
+use bson::{Document, Timestamp, doc, oid::ObjectId};
 use futures_util::TryStreamExt as _;
 use mongodb::Client;
 use mongodb::Cursor;
@@ -106,7 +106,9 @@ impl Event {
 pub struct Truth {
     client: Client,
     events: Arc<Mutex<Vec<Event>>>,
-    last_marker: watch::Receiver<Option<ObjectId>>,
+    id: ObjectId,
+    markers: i64,
+    last_marker: watch::Receiver<i64>,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -122,11 +124,12 @@ impl Truth {
         time.increment += 1;
         let from = From::Time(time);
         let stream = open(client, &from).await.context("cannot open the truth's stream")?;
-        let (seen, last_marker) = watch::channel(None);
-        let mut reader = Reader { client: client.clone(), events: Arc::default(), seen };
+        let (seen, last_marker) = watch::channel(0);
+        let id = ObjectId::new();
+        let mut reader = Reader { client: client.clone(), events: Arc::default(), id, seen };
         let events = Arc::clone(&reader.events);
         let task = tokio::spawn(async move { reader.read(stream, from).await });
-        Ok(Self { client: client.clone(), events, last_marker, task })
+        Ok(Self { client: client.clone(), events, id, markers: 0, last_marker, task })
     }
 
     /// How many events there are so far, markers excluded.
@@ -151,10 +154,12 @@ impl Truth {
     ///
     /// When the marker cannot be written, or the stream has failed.
     pub async fn up_to_now(&mut self) -> anyhow::Result<Vec<Event>> {
-        let marker = ObjectId::new();
+        self.markers += 1;
+        let number = self.markers;
         let markers = self.client.database(MARKERS).collection::<Document>("markers");
-        markers.insert_one(doc! { "_id": marker }).await.context("cannot write a marker")?;
-        let seen = self.last_marker.wait_for(|seen| *seen == Some(marker));
+        let marker = doc! { "reader": self.id, "number": number };
+        markers.insert_one(marker).await.context("cannot write a marker")?;
+        let seen = self.last_marker.wait_for(|seen| *seen >= number);
         let Ok(seen) = tokio::time::timeout(MARKER_DEADLINE, seen).await.map(|seen| seen.is_ok())
         else {
             let count = self.len().await;
@@ -204,7 +209,8 @@ enum From {
 struct Reader {
     client: Client,
     events: Arc<Mutex<Vec<Event>>>,
-    seen: watch::Sender<Option<ObjectId>>,
+    id: ObjectId,
+    seen: watch::Sender<i64>,
 }
 
 impl Reader {
@@ -247,10 +253,12 @@ impl Reader {
     async fn take(&mut self, document: Document) -> anyhow::Result<()> {
         let event = Event::of(document)?;
         if event.database == MARKERS {
-            let key =
-                event.document.get_document("documentKey").ok().and_then(|key| key.get("_id"));
-            if let Some(Bson::ObjectId(marker)) = key {
-                self.seen.send_replace(Some(*marker));
+            // Others read this server too, and their markers would hide ours.
+            let marker = event.document.get_document("fullDocument");
+            if let Ok(marker) = marker
+                && marker.get_object_id("reader")? == self.id
+            {
+                self.seen.send_replace(marker.get_i64("number")?);
             }
         } else {
             self.events.lock().await.push(event);
@@ -263,6 +271,19 @@ impl Reader {
 mod tests {
     use super::*;
     use crate::servers::Mongod;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn two_truths_of_one_server_do_not_wait_for_each_others_markers() {
+        let Some(mongod) = Mongod::start().await.unwrap() else { return };
+        let client = mongod.client().await.unwrap();
+        let read = async || {
+            let mut truth = Truth::start(&client).await.unwrap();
+            for _ in 0..200 {
+                truth.up_to_now().await.unwrap();
+            }
+        };
+        futures_util::join!(read(), read(), read(), read());
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn the_truth_holds_every_change_also_after_a_restart_of_the_server() {
