@@ -53,6 +53,7 @@ const USUAL_BATCH_BYTES: usize = 1_000_000;
 const LARGEST_MESSAGE: &str = "1000000000";
 
 const GIVEN_UP: &str = "the broker has ended the transaction; what was in it is sent again";
+const IMPLIED: &str = "it was not acknowledged itself, only what was sent behind it";
 
 /// A record to be sent.
 #[derive(Debug)]
@@ -322,13 +323,14 @@ impl Open<'_> {
             }
         }
         let mut landed = producer.context().landed();
-        match landed.failed.take() {
-            Some((topic, error)) => {
-                let what = format!("topic `{topic}` did not take a record");
-                Err(self.0.explain(error, what))
-            }
-            None => Ok(landed.last.clone()),
+        if let Some((topic, error)) = landed.failed.take() {
+            return Err(self.0.explain(error, format!("topic `{topic}` did not take a record")));
         }
+        if let Some(topic) = landed.nowhere.take() {
+            let what = format!("nobody knows where in topic `{topic}` a record is");
+            return Err(Error::new(ErrorKind::Unreachable, what).with_source(IMPLIED));
+        }
+        Ok(landed.last.clone())
     }
 
     /// Puts a group's offsets into the transaction. `of` names their lanes in an error.
@@ -362,6 +364,9 @@ fn bytes(key: Option<&[u8]>, value: Option<&[u8]>) -> usize {
 struct Landed {
     last: Offsets,
     failed: Option<(String, KafkaError)>,
+    /// The topic of a record that is said to be there, and nobody says where: it may be nowhere. See
+    /// `docs/adr/0010`.
+    nowhere: Option<String>,
 }
 
 impl Landing {
@@ -408,6 +413,9 @@ impl ProducerContext for Landing {
         self.on_the_way.fetch_sub(bytes(message.key(), message.payload()), Ordering::Relaxed);
         let mut landed = self.landed();
         match result {
+            Ok(message) if message.offset() < 0 => {
+                landed.nowhere = Some(message.topic().to_owned());
+            }
             Ok(message) => {
                 let (topic, partition) = (message.topic(), message.partition());
                 match landed.last.get_mut(topic) {
@@ -429,5 +437,40 @@ impl ProducerContext for Landing {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+    use super::*;
+
+    fn one(open: &Open<'_>) -> Result<Offsets> {
+        open.send(&Outgoing {
+            topic: "t",
+            partition: 0,
+            key: None,
+            value: Some(b"one"),
+            headers: &[],
+            timestamp: None,
+        })?;
+        open.flush()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_transaction_with_a_record_that_is_there_and_nobody_says_where_is_aborted() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("t", 1, 1).unwrap();
+        let client = Client::new(&cluster.bootstrap_servers(), Vec::new(), None);
+        let timeout = OWN_TRANSACTION_TIMEOUT;
+        let producer = Producer::start(&client, "id", timeout, Arc::default()).await.unwrap();
+        // For librdkafka that is as good as an acknowledgement.
+        let there = RDKafkaRespErr::RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER;
+        cluster.request_errors(RDKafkaApiKey::Produce, &[there]);
+        let error = producer.transact(one).await.unwrap_err();
+        assert_eq!(error.to_string(), "nobody knows where in topic `t` a record is");
+        assert_eq!(error.kind().action(), Action::Retry);
     }
 }

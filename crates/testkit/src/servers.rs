@@ -6,6 +6,7 @@
 mod child;
 mod engine;
 mod kafka;
+mod kafka_proxy;
 mod lasting;
 mod mongod;
 mod proxy;
@@ -22,6 +23,7 @@ use rand::Rng as _;
 pub use child::Exit;
 pub use engine::Engine;
 pub use kafka::{Kafka, Options, Secured};
+pub use kafka_proxy::KafkaProxy;
 pub use lasting::lasting_folder;
 pub use mongod::Mongod;
 pub use proxy::{Caught, Fault, Proxy, Weather};

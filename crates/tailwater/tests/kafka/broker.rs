@@ -3,7 +3,7 @@
 
 use tailwater_pipeline::failpoint;
 use tailwater_testkit::kafka::Cluster;
-use tailwater_testkit::servers::{Kafka, Options};
+use tailwater_testkit::servers::{Kafka, KafkaProxy, Options};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use crate::stage::Stage;
@@ -61,6 +61,32 @@ async fn a_broker_that_dies_before_a_commit_commits_once() {
     source.says(AWAY).await;
     kafka.start_again().await.unwrap();
     stage.write(20).await;
+    stage.judge_topics(&mut source).await;
+    source.stop().await;
+}
+
+/// A broker knows nothing of a producer yet, refuses what comes first, since it does not lead the
+/// partition yet, and takes what comes second. For librdkafka both are there then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_was_refused_while_the_next_one_was_taken_is_not_lost() {
+    let Some(mut stage) = Stage::set("overtaken").await else { return };
+    let proxy = KafkaProxy::start().await.unwrap();
+    let options = Options { properties: vec![proxy.advertised()], ..Options::default() };
+    let Some(kafka) = Kafka::start_with(&options).await.unwrap() else { return };
+    proxy.stand_before(&kafka.bootstrap()).unwrap();
+    stage.go_through(&kafka);
+    stage.settings.partitions = 1;
+    stage.settings.properties.extend([
+        ("batch.num.messages", "1".to_owned()),
+        // What was refused is not sent again before the next one is taken.
+        ("retry.backoff.ms", "2000".to_owned()),
+        ("retry.backoff.max.ms", "2000".to_owned()),
+    ]);
+    stage.make_topics().await;
+    stage.write(20).await;
+    proxy.refuse_next(&stage.topic("files"));
+    let mut source = stage.start(&["source"]);
+    source.says("nobody knows where in topic `events.mongo.overtaken.files` a record is").await;
     stage.judge_topics(&mut source).await;
     source.stop().await;
 }
