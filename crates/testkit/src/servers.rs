@@ -16,6 +16,7 @@ mod tailwater;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rand::Rng as _;
@@ -29,6 +30,10 @@ pub use mongod::Mongod;
 pub use proxy::{Caught, Fault, Proxy, Weather};
 pub use resident::Resident;
 pub use tailwater::{RunArguments, Tailwater, Target};
+
+/// How long a healthy server may take until it answers, and a tool until it is done, on the slowest
+/// machine, whose disk has to be read first.
+const START_DEADLINE: Duration = Duration::from_secs(240);
 
 /// What the tests need and that `cargo xtask setup` fetches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

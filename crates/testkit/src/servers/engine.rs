@@ -7,10 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use super::child::Child;
-use super::{Needed, free_port};
-
-/// How long a healthy engine may take to answer, on the slowest machine.
-const START_DEADLINE: Duration = Duration::from_secs(90);
+use super::{Needed, START_DEADLINE, free_port};
 
 /// A running engine with its data in a folder of the caller.
 #[derive(Debug)]

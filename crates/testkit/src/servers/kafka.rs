@@ -22,17 +22,13 @@ use tokio::sync::OnceCell;
 use super::child::Child;
 use super::lasting::remove_in_the_end;
 use super::resident::Resident;
-use super::{Needed, folder};
+use super::{Needed, START_DEADLINE, folder};
 use java::Java;
 use properties::Ports;
 pub use secured::Secured;
 
 /// The broker's class, after which its log is named.
 const BROKER: &str = "kafka.Kafka";
-/// How long a healthy broker may take to start, on the slowest machine.
-const START_DEADLINE: Duration = Duration::from_secs(90);
-/// How long a tool may take, which is a Java of its own.
-const TOOL_DEADLINE: Duration = Duration::from_secs(60);
 /// Between two looks at the broker.
 const LOOK: Duration = Duration::from_millis(50);
 

@@ -12,10 +12,8 @@ use tokio::sync::OnceCell;
 
 use super::child::Child;
 use super::lasting::remove_in_the_end;
-use super::{Needed, folder, free_port};
+use super::{Needed, START_DEADLINE, folder, free_port};
 
-/// How long a healthy server may take to start or to elect itself, on the slowest machine.
-const START_DEADLINE: Duration = Duration::from_secs(90);
 /// The oplog of a server that forgets nothing within a test.
 const OPLOG: &[&str] = &["--oplogSize=990"];
 /// Between two looks at a server.

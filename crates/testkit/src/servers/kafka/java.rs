@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
-use super::TOOL_DEADLINE;
+use crate::servers::START_DEADLINE;
 use crate::servers::child::{Child, Exit};
 
 /// A test's broker lives for seconds: compiling well or collecting in parallel would not pay.
@@ -81,7 +81,7 @@ impl Java {
         home: &Path,
     ) -> anyhow::Result<()> {
         let mut child = self.start(main, arguments, home)?;
-        match child.wait(TOOL_DEADLINE).await? {
+        match child.wait(START_DEADLINE).await? {
             Exit::Code(0) => Ok(()),
             exit => bail!("`{main}` ended with {exit:?}:\n{}", child.tail()),
         }
