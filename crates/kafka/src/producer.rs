@@ -285,9 +285,7 @@ impl Open<'_> {
         record.timestamp = timestamp.map(|at| at.0);
         record.headers = (!headers.is_empty()).then_some(owned);
         let (landing, bytes) = (producer.context(), bytes(*key, *value));
-        while !landing.has_room(bytes) {
-            self.glance();
-        }
+        self.glance_until(|| landing.has_room(bytes));
         landing.on_the_way.fetch_add(bytes, Ordering::Relaxed);
         loop {
             match producer.send(record) {
@@ -311,17 +309,21 @@ impl Open<'_> {
         std::thread::sleep(GLANCE);
     }
 
-    /// Waits until all that was sent is acknowledged, and tells where it is.
-    pub(crate) fn flush(&self) -> Result<Offsets> {
-        let producer = &self.0.inner;
+    fn glance_until(&self, is_so: impl Fn() -> bool) {
         let mut told = Instant::now();
-        while producer.in_flight_count() > 0 {
+        while !is_so() {
             self.glance();
             if told.elapsed() > STEP {
                 warn!(id = %self.0.id, "kafka has not acknowledged everything yet");
                 told = Instant::now();
             }
         }
+    }
+
+    /// Waits until all that was sent is acknowledged, and tells where it is.
+    pub(crate) fn flush(&self) -> Result<Offsets> {
+        let producer = &self.0.inner;
+        self.glance_until(|| producer.in_flight_count() == 0);
         let mut landed = producer.context().landed();
         if let Some((topic, error)) = landed.failed.take() {
             return Err(self.0.explain(error, format!("topic `{topic}` did not take a record")));

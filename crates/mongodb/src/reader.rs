@@ -13,7 +13,7 @@ use tailwater_core::{Action, Error, ErrorKind, Result};
 use tailwater_pipeline::budget::{Budget, ENCODED_FACTOR, Share};
 use tailwater_pipeline::retry::Backoff;
 use tailwater_pipeline::vitals::Vitals;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::Server;
 use crate::bookmark::{Bookmark, Place};
@@ -114,7 +114,10 @@ impl Reader {
                     }
                     return Ok(reply);
                 }
-                Ok(None) => continue,
+                Ok(None) => {
+                    debug!(stream = %self.lane, "closed by the server, opening it again");
+                    continue;
+                }
                 Err(failure) => failure,
             };
             self.close();
@@ -125,6 +128,7 @@ impl Reader {
                 },
                 Meaning::TooLarge if self.pace != Pace::OneByOne => {
                     // So that everything before it is read, and the position lies right before it.
+                    debug!(stream = %self.lane, "too large an answer, reading one by one");
                     self.pace = Pace::OneByOne;
                     self.slowly = 0;
                     continue;

@@ -17,6 +17,7 @@ async fn broker() -> Option<MutexGuard<'static, Kafka>> {
             authorized: true,
             // What is committed beside an offset takes some hundred.
             properties: vec![("offset.metadata.max.bytes", "250".to_owned())],
+            ..Options::default()
         };
         Kafka::start_with(&options).await.unwrap().map(Mutex::new)
     };
@@ -71,9 +72,7 @@ async fn a_broker_that_dies_before_a_commit_commits_once() {
 async fn a_record_that_was_refused_while_the_next_one_was_taken_is_not_lost() {
     let Some(mut stage) = Stage::set("overtaken").await else { return };
     let proxy = KafkaProxy::start().await.unwrap();
-    let options = Options { properties: vec![proxy.advertised()], ..Options::default() };
-    let Some(kafka) = Kafka::start_with(&options).await.unwrap() else { return };
-    proxy.stand_before(&kafka.bootstrap()).unwrap();
+    let Some(kafka) = Kafka::start_with(&proxy.options()).await.unwrap() else { return };
     stage.go_through(&kafka);
     stage.settings.partitions = 1;
     stage.settings.properties.extend([

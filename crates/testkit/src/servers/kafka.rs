@@ -40,6 +40,8 @@ pub struct Options {
     /// Whether rights are checked. On the open listener nobody is asked for any; whoever signs in
     /// has none but what [`Kafka::allow`] gives.
     pub authorized: bool,
+    /// The port of the open listener, where it has to be known before.
+    pub open: Option<u16>,
     /// Lines of `server.properties`; they win over what the rig says.
     pub properties: Vec<(&'static str, String)>,
 }
@@ -94,7 +96,7 @@ impl Kafka {
             // Who is refused need not wait for the answer.
             ("connection.failed.authentication.delay.ms", "0".to_owned()),
         ];
-        let options = Options { secured: true, authorized: true, properties };
+        let options = Options { secured: true, authorized: true, properties, ..Options::default() };
         let start = || Self::start_for_all(options.clone());
         Ok(SHARED.get_or_try_init(start).await?.as_ref())
     }
@@ -145,7 +147,7 @@ impl Kafka {
 
     async fn launch(java: Java, format: &[File], options: &Options) -> anyhow::Result<Self> {
         let home = tempfile::Builder::new().prefix("tailwater-kafka-").tempdir()?;
-        let ports = Ports::free(options.secured)?;
+        let ports = Ports::free(options)?;
         let secured = match ports.secured {
             Some(ports) => Some(secured::make(home.path(), ports)?),
             None => None,
@@ -308,7 +310,11 @@ async fn formatted(java: &Java) -> anyhow::Result<&'static [File]> {
     static FILES: OnceCell<Vec<File>> = OnceCell::const_new();
     let format = async || {
         let home = tempfile::Builder::new().prefix("tailwater-kafka-format-").tempdir()?;
-        let text = properties::server(home.path(), &Ports::free(false)?, &Options::default());
+        let text = properties::server(
+            home.path(),
+            &Ports::free(&Options::default())?,
+            &Options::default(),
+        );
         let file = home.path().join(properties::FILE);
         std::fs::write(&file, text)?;
         let file = file.display().to_string();

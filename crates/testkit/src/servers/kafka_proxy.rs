@@ -11,8 +11,9 @@ use anyhow::{Context as _, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use super::{Options, free_port};
 
 /// `ApiKey` of a produce request.
 const PRODUCE: i16 = 0;
@@ -25,13 +26,13 @@ const NOT_LEADER: i16 = 6;
 #[derive(Debug)]
 pub struct KafkaProxy {
     address: SocketAddr,
-    broker: watch::Sender<Option<SocketAddr>>,
+    broker: u16,
     armed: Arc<Mutex<Option<String>>>,
     task: JoinHandle<()>,
 }
 
 impl KafkaProxy {
-    /// Listens on a free loopback port. Who connects waits until it has a broker.
+    /// Listens on a free loopback port.
     ///
     /// # Errors
     ///
@@ -39,15 +40,13 @@ impl KafkaProxy {
     pub async fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let (broker, known) = watch::channel(None);
+        let broker = free_port()?;
         let armed = Arc::<Mutex<Option<String>>>::default();
         let of_connections = Arc::clone(&armed);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (armed, mut known) = (Arc::clone(&of_connections), known.clone());
+                let armed = Arc::clone(&of_connections);
                 tokio::spawn(async move {
-                    let broker = known.wait_for(Option::is_some).await;
-                    let Some(broker) = broker.ok().and_then(|broker| *broker) else { return };
                     // A broken connection is for its two ends to notice.
                     if let Err(error) = forward(client, broker, &armed).await {
                         tracing::debug!(%error, "a connection through the proxy broke");
@@ -58,19 +57,10 @@ impl KafkaProxy {
         Ok(Self { address, broker, armed, task })
     }
 
-    /// The property by which a broker sends its clients here.
-    pub fn advertised(&self) -> (&'static str, String) {
-        ("advertised.listeners", format!("PLAINTEXT://{}", self.address))
-    }
-
-    /// Forwards to this broker from now on.
-    ///
-    /// # Errors
-    ///
-    /// When that is no address.
-    pub fn stand_before(&self, bootstrap: &str) -> anyhow::Result<()> {
-        self.broker.send_replace(Some(bootstrap.parse()?));
-        Ok(())
+    /// What a broker is to be started with to be behind it.
+    pub fn options(&self) -> Options {
+        let advertised = ("advertised.listeners", format!("PLAINTEXT://{}", self.address));
+        Options { open: Some(self.broker), properties: vec![advertised], ..Options::default() }
     }
 
     /// Refuses the next produce request for a topic, once another one for it is on its way too.
@@ -87,10 +77,10 @@ impl Drop for KafkaProxy {
 
 async fn forward(
     client: TcpStream,
-    broker: SocketAddr,
+    broker: u16,
     armed: &Mutex<Option<String>>,
 ) -> anyhow::Result<()> {
-    let upstream = TcpStream::connect(broker).await?;
+    let upstream = TcpStream::connect((Ipv4Addr::LOCALHOST, broker)).await?;
     let (mut requests, to_client) = client.into_split();
     let (mut answers, mut to_broker) = upstream.into_split();
     let to_client = Arc::new(tokio::sync::Mutex::new(to_client));

@@ -34,9 +34,10 @@ pub(super) struct SecuredPorts {
 }
 
 impl Ports {
-    pub(super) fn free(secured: bool) -> anyhow::Result<Self> {
-        let (controller, open) = (free_port()?, free_port()?);
-        let secured = if secured {
+    pub(super) fn free(options: &Options) -> anyhow::Result<Self> {
+        let controller = free_port()?;
+        let open = options.open.map_or_else(free_port, Ok)?;
+        let secured = if options.secured {
             let (password, certificate, token) = (free_port()?, free_port()?, free_port()?);
             Some(SecuredPorts { password, certificate, token })
         } else {
