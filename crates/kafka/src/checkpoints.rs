@@ -39,6 +39,7 @@ use crate::classify::{self, HANGING};
 use crate::client::{Client, Context, Isolation, PATIENCE, blocking};
 use crate::losses;
 use crate::producer::{Offsets, Open, Outgoing, TRANSACTION_TIMEOUT};
+use crate::reader;
 use crate::topics::Topic;
 use crate::transaction::{Progress, Routes};
 pub(crate) use lanes::Lanes;
@@ -410,6 +411,9 @@ fn scan(
     // While a source is busy its end never comes.
     let end = end(client, reader, topic)?;
     let ended = Seq(u64::try_from(end).unwrap_or_default());
+    if from >= ended {
+        return Ok(ended);
+    }
     let from = match from {
         Seq::ZERO => Offset::Beginning,
         Seq(offset) => Offset::Offset(i64::try_from(offset).unwrap_or(i64::MAX)),
@@ -418,11 +422,19 @@ fn scan(
     list.add_partition_offset(topic, 0, from).map_err(failed)?;
     reader.assign(&list).map_err(failed)?;
     let mut heard = Instant::now();
+    let mut ends_here = false;
     while heard.elapsed() < TRANSACTION_TIMEOUT {
         let message = match reader.poll(PATIENCE) {
+            // What was at the end was compacted away.
+            None if ends_here => return Ok(ended),
             None => continue,
-            // All that is committed was read.
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(ended),
+            Some(Err(KafkaError::PartitionEOF(_))) => {
+                if reader::has_come_to(reader, topic, 0, end).map_err(failed)? {
+                    return Ok(ended);
+                }
+                ends_here = true;
+                continue;
+            }
             Some(Err(error))
                 if classify::kind(&error).action() == tailwater_core::Action::Retry =>
             {
@@ -433,6 +445,7 @@ fn scan(
             Some(Ok(message)) => message,
         };
         heard = Instant::now();
+        ends_here = false;
         // Without a value it was taken back.
         let taken = match (message.key(), message.payload()) {
             (Some(key), Some(value)) => take(&message, key, value),

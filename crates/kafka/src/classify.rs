@@ -67,6 +67,7 @@ pub const fn of_code(code: Code) -> ErrorKind {
         | Code::UnsupportedSASLMechanism
         | Code::InvalidTransactionTimeout
         | Code::InconsistentGroupProtocol => ErrorKind::Unsuitable,
+        Code::BadMessage | Code::BadCompression => ErrorKind::Corrupt,
         Code::NotEnoughReplicas
         | Code::NotEnoughReplicasAfterAppend
         | Code::CoordinatorLoadInProgress
@@ -150,6 +151,9 @@ const fn hint(code: Code) -> Option<&'static str> {
         Code::OffsetMetadataTooLarge => {
             "raise the broker's `offset.metadata.max.bytes` to its default, 4096"
         }
+        Code::BadMessage | Code::BadCompression => {
+            "what stands there cannot be read, and is not skipped: look at the log with `kafka-dump-log.sh --deep-iteration`"
+        }
         Code::InvalidReplicationFactor => {
             "the cluster has fewer brokers than `kafka.topics.replication_factor`"
         }
@@ -175,6 +179,7 @@ mod tests {
             (Code::ProducerFenced, Action::Stop),
             (Code::MessageSizeTooLarge, Action::Stop),
             (Code::OffsetMetadataTooLarge, Action::Stop),
+            (Code::BadMessage, Action::Stop),
         ] {
             assert_eq!(of_code(code).action(), action, "{code:?}");
             assert_eq!(kind(&KafkaError::AdminOp(code)), of_code(code));

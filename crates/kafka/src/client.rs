@@ -132,13 +132,16 @@ impl Client {
     }
 
     /// A consumer for questions and for reading partitions by hand. It never joins the group, but
-    /// librdkafka wants the name of one, and brokers may check the right to it.
+    /// librdkafka wants the name of one, and brokers may check the right to it. It reads from leaders: a
+    /// replica nearby may be behind, and what is read up to its end would not be all.
     pub(crate) fn reader(
         &self,
         isolation: Isolation,
         group: &str,
     ) -> Result<Arc<BaseConsumer<Context>>> {
-        self.reading(&self.reader_config(isolation, group))
+        let mut config = self.reader_config(isolation, group);
+        config.remove("client.rack");
+        self.reading(&config)
     }
 
     fn reader_config(&self, isolation: Isolation, group: &str) -> ClientConfig {

@@ -492,17 +492,28 @@ fn read_again(client: &Client, group: &str, id: &LaneId, from: Seq, last: Seq) -
     consumer.assign(&reader::list(id, Some(from))?).map_err(failed)?;
     let mut joiner = Joiner::default();
     let mut heard = Instant::now();
+    let mut ends_here = false;
     loop {
         let message = match consumer.poll(Duration::from_secs(1)) {
+            // It was there when it was read first.
+            None if ends_here && heard.elapsed() > REREAD_PATIENCE => {
+                reread.short = true;
+                break;
+            }
             None if heard.elapsed() > REREAD_PATIENCE => {
                 return Err(Error::new(ErrorKind::Unreachable, what()));
             }
             None => continue,
             Some(Ok(message)) => message,
             Some(Err(KafkaError::PartitionEOF(_))) => {
-                // It was there when it was read first.
-                reread.short = true;
-                break;
+                let partition = i32::try_from(id.partition()).unwrap_or(i32::MAX);
+                let behind = i64::try_from(last.0).unwrap_or(i64::MAX).saturating_add(1);
+                if reader::has_come_to(&consumer, id.topic(), partition, behind).map_err(failed)? {
+                    reread.short = true;
+                    break;
+                }
+                ends_here = true;
+                continue;
             }
             Some(Err(error)) => {
                 let error = client.explain(error, what());

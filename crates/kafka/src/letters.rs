@@ -74,7 +74,7 @@ impl Observer {
         blocking(move || {
             let mut found = Letters::default();
             let what = || format!("cannot read the dead letters in `{topic}`");
-            scan(&client, &reader, open, what, |Incoming { record, .. }| {
+            scan(&client, &reader, &topic, open, what, |Incoming { record, .. }| {
                 found.take(record, &wanted);
                 ControlFlow::Continue(())
             })?;
@@ -177,7 +177,7 @@ impl Observer {
             let mut records = Vec::new();
             let what = || format!("cannot read `{lane}` from {from} to {last}");
             let open = BTreeMap::from([(partition(&lane), last.plus(1))]);
-            scan(&client, &reader, open, what, |Incoming { record, rejection }| {
+            scan(&client, &reader, lane.topic(), open, what, |Incoming { record, rejection }| {
                 let is_last = record.offset >= last;
                 if rejection.is_none() && offsets.contains(&record.offset) {
                     records.push(record);
@@ -210,6 +210,7 @@ fn runs(places: BTreeMap<Seq, Place>) -> Vec<BTreeMap<Seq, Place>> {
 fn scan(
     client: &Client,
     reader: &BaseConsumer<Context>,
+    topic: &str,
     open: BTreeMap<i32, Seq>,
     what: impl Fn() -> String,
     mut take: impl FnMut(Incoming) -> ControlFlow<()>,
@@ -238,6 +239,12 @@ fn scan(
                 }
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
+                let Some((end, _)) = open.get(&partition) else { continue };
+                let end = i64::try_from(end.0).unwrap_or(i64::MAX);
+                let at_end = reader::has_come_to(reader, topic, partition, end);
+                if !at_end.map_err(|error| client.explain(error, what()))? {
+                    continue;
+                }
                 if let Some((_, mut joiner)) = open.remove(&partition) {
                     joiner.give_up(&mut joined);
                 }

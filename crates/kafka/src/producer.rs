@@ -77,7 +77,7 @@ pub(crate) struct Producer {
     batch_bytes: usize,
 }
 
-/// A commit that was answered within this time was sent once, as in [`RECONNECT`].
+/// A commit or an abort that was answered within this time was sent once, as in [`RECONNECT`].
 const NEVER_RESENT: Duration = Duration::from_secs(2);
 /// So long brokers still write the marks of a transaction that they have said is committed. Who adds to
 /// the next one meanwhile is refused, and librdkafka asks again only after 20 ms.
@@ -200,28 +200,39 @@ impl Producer {
 
     fn commit(&self) -> Result<()> {
         let what = format!("cannot commit a transaction of `{}`", self.id);
-        let asked = Instant::now();
-        self.until_definite(what, |inner| inner.commit_transaction(STEP))?;
-        if asked.elapsed() > NEVER_RESENT {
-            self.worn.store(true, Ordering::Release);
-        }
+        self.end(what, |inner| inner.commit_transaction(STEP))?;
         self.inner.context().committed();
         Ok(())
     }
 
-    /// Refuses where a copy of its last commit may still arrive, and would commit whatever is open then.
-    /// The next one that begins under its id has another epoch, to which the copy does nothing.
+    /// Refuses where a copy of its last commit or abort may still arrive, and would end whatever is open
+    /// then. The next one that begins under its id has another epoch, to which the copy does nothing.
     pub(crate) fn refuse_worn(&self, hint: &'static str) -> Result<()> {
         if !self.worn.load(Ordering::Acquire) {
             return Ok(());
         }
-        let what = "a commit was answered so late that a copy of it may still arrive";
+        let what = "a transaction was ended so late that a copy of the request may still arrive";
         Err(Error::new(ErrorKind::Unreachable, what).with_hint(hint))
     }
 
     fn abort(&self) -> Result<()> {
         let what = format!("cannot abort a transaction of `{}`", self.id);
-        self.until_definite(what, |inner| inner.abort_transaction(STEP))
+        self.end(what, |inner| inner.abort_transaction(STEP))
+    }
+
+    /// Ends the transaction. How long that takes tells whether the request may have been sent twice, be
+    /// its outcome what it may.
+    fn end(
+        &self,
+        what: String,
+        step: impl Fn(&BaseProducer<Landing>) -> std::result::Result<(), KafkaError>,
+    ) -> Result<()> {
+        let asked = Instant::now();
+        let ended = self.until_definite(what, step);
+        if asked.elapsed() > NEVER_RESENT {
+            self.worn.store(true, Ordering::Release);
+        }
+        ended
     }
 
     /// Tries a step until its outcome is known: only what librdkafka calls retriable is tried again.
@@ -253,15 +264,16 @@ impl Producer {
     }
 
     /// An error of ours. A producer that librdkafka has given up, as when the broker has ended its
-    /// transaction, does nothing any more: there must be another one.
+    /// transaction, or that stands in one which it could not abort, does nothing any more: there must be
+    /// another one.
     fn explain(&self, error: KafkaError, what: String) -> Error {
+        let stuck = error.rdkafka_error_code() == Some(Code::State);
         let explained = self.client.explain(error, what.clone());
-        match self.inner.client().fatal_error() {
-            Some(_) if explained.kind().action() == Action::Retry => {
-                Error::new(ErrorKind::InUse, what).with_source(explained).with_hint(GIVEN_UP)
-            }
-            _ => explained,
+        let given_up = stuck || self.inner.client().fatal_error().is_some();
+        if given_up && explained.kind().action() == Action::Retry {
+            return Error::new(ErrorKind::InUse, what).with_source(explained).with_hint(GIVEN_UP);
         }
+        explained
     }
 }
 

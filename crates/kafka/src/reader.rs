@@ -233,6 +233,19 @@ pub(crate) fn list(lane: &LaneId, offset: Option<Seq>) -> Result<TopicPartitionL
     Ok(list)
 }
 
+/// Whether a reader has come to where a partition was said to end. A leader that was elected meanwhile says
+/// that nothing more is there until it knows what all replicas have.
+pub(crate) fn has_come_to(
+    reader: &BaseConsumer<Context>,
+    topic: &str,
+    partition: i32,
+    end: i64,
+) -> rdkafka::error::KafkaResult<bool> {
+    let positions = reader.position()?;
+    let at = positions.find_partition(topic, partition).map(|element| element.offset());
+    Ok(matches!(at, Some(Offset::Offset(at)) if at >= end))
+}
+
 /// The record of a message, with bytes of its own.
 pub(crate) fn record(message: &BorrowedMessage<'_>) -> Record {
     let headers = message.headers().map_or_else(Vec::new, |headers| {
