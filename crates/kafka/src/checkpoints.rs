@@ -17,6 +17,7 @@ mod lanes;
 mod rewind;
 mod slots;
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -411,8 +412,13 @@ fn scan(
     // While a source is busy its end never comes.
     let end = end(client, reader, topic)?;
     let ended = Seq(u64::try_from(end).unwrap_or_default());
-    if from >= ended {
-        return Ok(ended);
+    match from.cmp(&ended) {
+        Ordering::Less => {}
+        Ordering::Equal => return Ok(ended),
+        Ordering::Greater => {
+            let what = format!("the checkpoint topic `{topic}` is shorter than it was");
+            return Err(Error::new(ErrorKind::Unreachable, what));
+        }
     }
     let from = match from {
         Seq::ZERO => Offset::Beginning,
@@ -429,16 +435,19 @@ fn scan(
             None if ends_here => return Ok(ended),
             None => continue,
             Some(Err(KafkaError::PartitionEOF(_))) => {
-                if reader::has_come_to(reader, topic, 0, end).map_err(failed)? {
+                if reader::has_come_to(reader, topic, 0, ended).map_err(failed)? {
                     return Ok(ended);
                 }
-                ends_here = true;
+                // Who leads by now, and does not know yet what all replicas have, gives no answer.
+                ends_here = self::end(client, reader, topic)? >= end;
                 continue;
             }
             Some(Err(error))
-                if classify::kind(&error).action() == tailwater_core::Action::Retry =>
+                if classify::kind(&error).action() == tailwater_core::Action::Retry
+                    && !classify::is_damaged(&error) =>
             {
                 warn!(topic = %topic, %error, "reading checkpoints");
+                ends_here = false;
                 continue;
             }
             Some(Err(error)) => return Err(failed(error)),

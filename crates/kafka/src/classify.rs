@@ -7,6 +7,15 @@ use tailwater_core::{Error, ErrorKind};
 pub(crate) const HANGING: &str = "find it with `kafka-transactions.sh find-hanging`, and abort it with \
                                   `kafka-transactions.sh abort`";
 
+/// What to do about records that cannot be read.
+const DAMAGED: &str = "nothing is skipped: if it comes again, look at the log with \
+                       `kafka-dump-log.sh --deep-iteration`";
+
+/// Whether a reader that goes on would skip something: librdkafka steps over a batch that is damaged.
+pub(crate) fn is_damaged(error: &KafkaError) -> bool {
+    matches!(code(error), Some(Code::BadMessage | Code::BadCompression))
+}
+
 /// The kind of an error.
 pub fn kind(error: &KafkaError) -> ErrorKind {
     if matches!(error, KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_)) {
@@ -67,7 +76,6 @@ pub const fn of_code(code: Code) -> ErrorKind {
         | Code::UnsupportedSASLMechanism
         | Code::InvalidTransactionTimeout
         | Code::InconsistentGroupProtocol => ErrorKind::Unsuitable,
-        Code::BadMessage | Code::BadCompression => ErrorKind::Corrupt,
         Code::NotEnoughReplicas
         | Code::NotEnoughReplicasAfterAppend
         | Code::CoordinatorLoadInProgress
@@ -151,9 +159,7 @@ const fn hint(code: Code) -> Option<&'static str> {
         Code::OffsetMetadataTooLarge => {
             "raise the broker's `offset.metadata.max.bytes` to its default, 4096"
         }
-        Code::BadMessage | Code::BadCompression => {
-            "what stands there cannot be read, and is not skipped: look at the log with `kafka-dump-log.sh --deep-iteration`"
-        }
+        Code::BadMessage | Code::BadCompression => DAMAGED,
         Code::InvalidReplicationFactor => {
             "the cluster has fewer brokers than `kafka.topics.replication_factor`"
         }
@@ -179,7 +185,6 @@ mod tests {
             (Code::ProducerFenced, Action::Stop),
             (Code::MessageSizeTooLarge, Action::Stop),
             (Code::OffsetMetadataTooLarge, Action::Stop),
-            (Code::BadMessage, Action::Stop),
         ] {
             assert_eq!(of_code(code).action(), action, "{code:?}");
             assert_eq!(kind(&KafkaError::AdminOp(code)), of_code(code));

@@ -21,9 +21,11 @@ use crate::native::{self, Native};
 use crate::said::{Said, Trouble};
 use crate::tokens::Tokens;
 
-/// At least so long a broken connection stays broken. Where a request may have been sent twice, its
-/// answer took longer than that: only the time tells.
-pub(crate) const RECONNECT: Duration = Duration::from_secs(3);
+/// What ends a transaction or commits offsets is sent again only after a time like this. A copy of it does
+/// harm later, and only the time until the answer tells that there may be one: see [`NEVER_RESENT`].
+const RESEND: Duration = Duration::from_secs(3);
+/// What was answered within this time was sent once: librdkafka takes off a fifth of [`RESEND`] at most.
+pub(crate) const NEVER_RESENT: Duration = Duration::from_secs(2);
 /// How long one question to the cluster may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -116,6 +118,15 @@ impl Client {
             self.properties.iter().rev().find(|(_, name, _)| name == TRANSACTION_TIMEOUT);
         let millis = configured.and_then(|(_, _, millis)| millis.trim().parse().ok());
         millis.map_or(usual, Duration::from_millis)
+    }
+
+    /// The properties of a client whose answers tell by their time whether what they answer was sent twice.
+    pub(crate) fn config_of_once(&self, kind: Kind) -> ClientConfig {
+        let mut config = self.config(kind);
+        for name in ["retry.backoff.ms", "retry.backoff.max.ms"] {
+            config.set(name, RESEND.as_millis().to_string());
+        }
+        config
     }
 
     pub(crate) fn context(&self) -> Context {

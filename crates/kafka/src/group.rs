@@ -507,8 +507,8 @@ fn read_again(client: &Client, group: &str, id: &LaneId, from: Seq, last: Seq) -
             Some(Ok(message)) => message,
             Some(Err(KafkaError::PartitionEOF(_))) => {
                 let partition = i32::try_from(id.partition()).unwrap_or(i32::MAX);
-                let behind = i64::try_from(last.0).unwrap_or(i64::MAX).saturating_add(1);
-                if reader::has_come_to(&consumer, id.topic(), partition, behind).map_err(failed)? {
+                let at_end = reader::has_come_to(&consumer, id.topic(), partition, last.plus(1));
+                if at_end.map_err(failed)? {
                     reread.short = true;
                     break;
                 }
@@ -516,11 +516,13 @@ fn read_again(client: &Client, group: &str, id: &LaneId, from: Seq, last: Seq) -
                 continue;
             }
             Some(Err(error)) => {
+                let damaged = classify::is_damaged(&error);
                 let error = client.explain(error, what());
-                if error.kind().action() != Action::Retry {
+                if damaged || error.kind().action() != Action::Retry {
                     return Err(error);
                 }
                 warn!(stream = %id, %error, cause = std::error::Error::source(&error), "reading again");
+                ends_here = false;
                 continue;
             }
         };

@@ -239,17 +239,18 @@ fn scan(
                 }
             }
             Some(Err(KafkaError::PartitionEOF(partition))) => {
-                let Some((end, _)) = open.get(&partition) else { continue };
-                let end = i64::try_from(end.0).unwrap_or(i64::MAX);
-                let at_end = reader::has_come_to(reader, topic, partition, end);
+                let Some((end, joiner)) = open.get_mut(&partition) else { continue };
+                let at_end = reader::has_come_to(reader, topic, partition, *end);
                 if !at_end.map_err(|error| client.explain(error, what()))? {
                     continue;
                 }
-                if let Some((_, mut joiner)) = open.remove(&partition) {
-                    joiner.give_up(&mut joined);
-                }
+                joiner.give_up(&mut joined);
+                open.remove(&partition);
             }
-            Some(Err(error)) if classify::kind(&error).action() == Action::Retry => {
+            Some(Err(error))
+                if classify::kind(&error).action() == Action::Retry
+                    && !classify::is_damaged(&error) =>
+            {
                 warn!(%error, "reading");
                 continue;
             }

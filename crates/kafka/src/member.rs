@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use crate::classify;
-use crate::client::{self, Client, Context, RECONNECT};
+use crate::client::{self, Client, Context};
 use crate::reader::lane_of;
 
 /// A lane that is to be let go may finish its Range for so long.
@@ -75,7 +75,7 @@ impl std::fmt::Debug for Member {
 impl Member {
     /// Joins a group for some topics; a name that begins with `^` is a regular expression.
     pub(crate) fn join(client: &Client, group: &str, topics: &[String]) -> Result<Self> {
-        let mut config = client.config(Kind::Consumer);
+        let mut config = client.config_of_once(Kind::Consumer);
         let millis = |duration: Duration| duration.as_millis().to_string();
         config
             .set("group.id", group)
@@ -87,8 +87,7 @@ impl Member {
             .set("allow.auto.create.topics", "false")
             .set("topic.metadata.refresh.interval.ms", millis(METADATA))
             .set("queued.max.messages.kbytes", "64")
-            .set("queued.min.messages", "1")
-            .set("reconnect.backoff.ms", millis(RECONNECT));
+            .set("queued.min.messages", "1");
         // Only while a lane is let go nobody polls. Whoever hangs there for longer is better thrown out
         // than waited for. librdkafka wants no less than the session's time-out.
         let session = config.get("session.timeout.ms").and_then(|text| text.trim().parse().ok());

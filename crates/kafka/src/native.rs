@@ -225,6 +225,7 @@ mod tests {
             let mut child = Command::new(std::env::current_exe().unwrap());
             let output = child.args(["--exact", name]).env(CHILD, "yes").output().unwrap();
             assert_eq!(output.status.code(), Some(ALIVE), "{output:?}");
+            assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
             return;
         }
         // What is registered first runs last.

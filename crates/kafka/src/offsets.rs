@@ -17,7 +17,7 @@ use tailwater_pipeline::retry::{self, Backoff};
 use tailwater_pipeline::write_ahead::CheckpointStore;
 use tracing::{info, warn};
 
-use crate::client::{Client, PATIENCE, blocking, blocking_while_wanted};
+use crate::client::{Client, NEVER_RESENT, PATIENCE, blocking, blocking_while_wanted};
 use crate::member::Consumer;
 use crate::metadata::{MAX_BYTES, Metadata};
 use crate::producer::Open;
@@ -35,9 +35,6 @@ pub struct GroupOffsets {
     resent: Arc<Mutex<Option<Instant>>>,
 }
 
-/// A commit that was answered within this time was sent once: librdkafka sends it again only over a new
-/// connection, and waits longer before it makes one ([`RECONNECT`](crate::client::RECONNECT)).
-const NEVER_RESENT: Duration = Duration::from_secs(2);
 /// A copy of a commit arrives at most this long behind its answer.
 const COPY_LIFE: Duration = Duration::from_secs(10);
 

@@ -28,7 +28,7 @@ use tailwater_core::{Action, Error, ErrorKind, Result};
 use tracing::{info, warn};
 
 use crate::classify;
-use crate::client::{self, Client, Context, RECONNECT, blocking, blocking_while_wanted};
+use crate::client::{self, Client, Context, NEVER_RESENT, blocking, blocking_while_wanted};
 
 /// The last offset of each partition of each topic.
 pub(crate) type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
@@ -52,7 +52,7 @@ const USUAL_BATCH_BYTES: usize = 1_000_000;
 /// Larger than any message can be; what a topic takes is checked before.
 const LARGEST_MESSAGE: &str = "1000000000";
 
-const GIVEN_UP: &str = "the broker has ended the transaction; what was in it is sent again";
+const GIVEN_UP: &str = "nothing of the transaction is committed; what was in it is sent again";
 const IMPLIED: &str = "it was not acknowledged itself, only what was sent behind it";
 
 /// A record to be sent.
@@ -77,8 +77,6 @@ pub(crate) struct Producer {
     batch_bytes: usize,
 }
 
-/// A commit or an abort that was answered within this time was sent once, as in [`RECONNECT`].
-const NEVER_RESENT: Duration = Duration::from_secs(2);
 /// So long brokers still write the marks of a transaction that they have said is committed. Who adds to
 /// the next one meanwhile is refused, and librdkafka asks again only after 20 ms.
 const MARKS: Duration = Duration::from_millis(8);
@@ -108,12 +106,11 @@ impl Producer {
         busy: Arc<Mutex<()>>,
     ) -> Result<Self> {
         let timeout = client.transaction_timeout(timeout);
-        let mut config = client.config(Kind::Producer);
+        let mut config = client.config_of_once(Kind::Producer);
         config
             .set("transactional.id", id)
             .set("transaction.timeout.ms", timeout.as_millis().to_string())
             .set("acks", "all")
-            .set("reconnect.backoff.ms", RECONNECT.as_millis().to_string())
             .set("queue.buffering.max.kbytes", QUEUE_KBYTES)
             .set("message.max.bytes", LARGEST_MESSAGE);
         for (name, value) in [("linger.ms", "1"), ("compression.type", "lz4")] {

@@ -184,7 +184,7 @@ impl Work {
     }
 
     fn complain(&self, error: KafkaError) -> Result<()> {
-        let code = error.rdkafka_error_code();
+        let (code, damaged) = (error.rdkafka_error_code(), classify::is_damaged(&error));
         let lanes = named(self.marks.keys());
         let error = self.client.explain(error, format!("cannot read records of {lanes}"));
         if matches!(code, Some(Code::AutoOffsetReset | Code::OffsetOutOfRange)) {
@@ -194,7 +194,7 @@ impl Work {
             )
             .with_source(error));
         }
-        if error.kind().action() == Action::Stop {
+        if damaged || error.kind().action() == Action::Stop {
             return Err(error);
         }
         match client::is_away(code) {
@@ -239,11 +239,11 @@ pub(crate) fn has_come_to(
     reader: &BaseConsumer<Context>,
     topic: &str,
     partition: i32,
-    end: i64,
+    Seq(end): Seq,
 ) -> rdkafka::error::KafkaResult<bool> {
     let positions = reader.position()?;
     let at = positions.find_partition(topic, partition).map(|element| element.offset());
-    Ok(matches!(at, Some(Offset::Offset(at)) if at >= end))
+    Ok(matches!(at, Some(Offset::Offset(at)) if u64::try_from(at).is_ok_and(|at| at >= end)))
 }
 
 /// The record of a message, with bytes of its own.

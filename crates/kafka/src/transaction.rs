@@ -275,8 +275,8 @@ impl<P: Progress> Delivery for Transaction<P> {
             if error.kind().action() != Action::Retry {
                 return Err(error);
             }
-            self.producer.refuse_worn(hint)?;
             warn!(%error, cause = std::error::Error::source(&error), "transaction aborted, sending again");
+            self.producer.refuse_worn(hint)?;
             backoff.pause().await;
             match self.progress.mend().await {
                 Err(error) if error.kind().action() == Action::Stop => return Err(error),

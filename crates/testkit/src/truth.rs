@@ -273,7 +273,7 @@ mod tests {
     use crate::servers::Mongod;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn two_truths_of_one_server_do_not_wait_for_each_others_markers() {
+    async fn truths_of_one_server_do_not_wait_for_each_others_markers() {
         let Some(mongod) = Mongod::start().await.unwrap() else { return };
         let client = mongod.client().await.unwrap();
         let read = async || {

@@ -75,12 +75,7 @@ async fn a_record_that_was_refused_while_the_next_one_was_taken_is_not_lost() {
     let Some(kafka) = Kafka::start_with(&proxy.options()).await.unwrap() else { return };
     stage.go_through(&kafka);
     stage.settings.partitions = 1;
-    stage.settings.properties.extend([
-        ("batch.num.messages", "1".to_owned()),
-        // What was refused is not sent again before the next one is taken.
-        ("retry.backoff.ms", "2000".to_owned()),
-        ("retry.backoff.max.ms", "2000".to_owned()),
-    ]);
+    stage.settings.properties.push(("batch.num.messages", "1".to_owned()));
     stage.make_topics().await;
     stage.write(20).await;
     proxy.refuse_next(&stage.topic("files"));
