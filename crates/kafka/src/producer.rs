@@ -52,7 +52,7 @@ const USUAL_BATCH_BYTES: usize = 1_000_000;
 /// Larger than any message can be; what a topic takes is checked before.
 const LARGEST_MESSAGE: &str = "1000000000";
 
-const GIVEN_UP: &str = "nothing of the transaction is committed; what was in it is sent again";
+const GIVEN_UP: &str = "nothing is lost: Tailwater begins again from what is committed";
 const IMPLIED: &str = "it was not acknowledged itself, only what was sent behind it";
 
 /// A record to be sent.
