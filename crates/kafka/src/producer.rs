@@ -454,9 +454,20 @@ impl ProducerContext for Landing {
 #[cfg(test)]
 mod tests {
     use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
     use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
     use super::*;
+
+    /// A producer of a cluster of librdkafka's own, which fails as it is told to.
+    async fn producer() -> (MockCluster<'static, DefaultProducerContext>, Producer) {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("t", 1, 1).unwrap();
+        let client = Client::new(&cluster.bootstrap_servers(), Vec::new(), None);
+        let timeout = OWN_TRANSACTION_TIMEOUT;
+        let producer = Producer::start(&client, "id", timeout, Arc::default()).await.unwrap();
+        (cluster, producer)
+    }
 
     fn one(open: &Open<'_>) -> Result<Offsets> {
         open.send(&Outgoing {
@@ -472,16 +483,47 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_transaction_with_a_record_that_is_there_and_nobody_says_where_is_aborted() {
-        let cluster = MockCluster::new(1).unwrap();
-        cluster.create_topic("t", 1, 1).unwrap();
-        let client = Client::new(&cluster.bootstrap_servers(), Vec::new(), None);
-        let timeout = OWN_TRANSACTION_TIMEOUT;
-        let producer = Producer::start(&client, "id", timeout, Arc::default()).await.unwrap();
+        let (cluster, producer) = producer().await;
         // For librdkafka that is as good as an acknowledgement.
         let there = RDKafkaRespErr::RD_KAFKA_RESP_ERR_DUPLICATE_SEQUENCE_NUMBER;
         cluster.request_errors(RDKafkaApiKey::Produce, &[there]);
         let error = producer.transact(one).await.unwrap_err();
         assert_eq!(error.to_string(), "nobody knows where in topic `t` a record is");
         assert_eq!(error.kind().action(), Action::Retry);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_producer_that_cannot_abort_is_given_up() {
+        let (cluster, producer) = producer().await;
+        let fails = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN;
+        cluster.request_errors(RDKafkaApiKey::EndTxn, &[fails]);
+        let aborted = producer.transact(|open| {
+            one(open)?;
+            Err::<(), _>(Error::new(ErrorKind::Unreachable, "it is not wanted"))
+        });
+        aborted.await.unwrap_err();
+        let error = producer.transact(one).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InUse, "{error:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn after_an_end_that_was_sent_twice_no_other_transaction_begins() {
+        // The connection breaks instead of the answer.
+        let breaks = RDKafkaRespErr::RD_KAFKA_RESP_ERR__TRANSPORT;
+        for aborts in [false, true] {
+            let (cluster, producer) = producer().await;
+            producer.transact(one).await.unwrap();
+            cluster.request_errors(RDKafkaApiKey::EndTxn, &[breaks]);
+            let ended = producer.transact(move |open| match (one(open), aborts) {
+                (sent, false) => sent,
+                (_, true) => Err(Error::new(ErrorKind::Unreachable, "it is not wanted")),
+            });
+            assert_eq!(ended.await.is_err(), aborts);
+            let error = producer.transact(one).await.unwrap_err();
+            assert!(
+                error.to_string().contains("a copy of the request may still arrive"),
+                "{error}"
+            );
+        }
     }
 }
