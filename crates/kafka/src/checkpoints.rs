@@ -17,7 +17,6 @@ mod lanes;
 mod rewind;
 mod slots;
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -412,13 +411,12 @@ fn scan(
     // While a source is busy its end never comes.
     let end = end(client, reader, topic)?;
     let ended = Seq(u64::try_from(end).unwrap_or_default());
-    match from.cmp(&ended) {
-        Ordering::Less => {}
-        Ordering::Equal => return Ok(ended),
-        Ordering::Greater => {
-            let what = format!("the checkpoint topic `{topic}` is shorter than it was");
-            return Err(Error::new(ErrorKind::Unreachable, what));
-        }
+    if from == ended {
+        return Ok(ended);
+    }
+    if from > ended {
+        let what = format!("the checkpoint topic `{topic}` is shorter than it was");
+        return Err(Error::new(ErrorKind::Unreachable, what));
     }
     let from = match from {
         Seq::ZERO => Offset::Beginning,
@@ -442,10 +440,7 @@ fn scan(
                 ends_here = self::end(client, reader, topic)? >= end;
                 continue;
             }
-            Some(Err(error))
-                if classify::kind(&error).action() == tailwater_core::Action::Retry
-                    && !classify::is_damaged(&error) =>
-            {
+            Some(Err(error)) if classify::may_read_on(&error) => {
                 warn!(topic = %topic, %error, "reading checkpoints");
                 ends_here = false;
                 continue;

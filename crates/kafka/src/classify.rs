@@ -1,19 +1,20 @@
 //! What Kafka's and librdkafka's errors mean, by code.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use tailwater_core::{Error, ErrorKind};
+use tailwater_core::{Action, Error, ErrorKind};
 
 /// What to do about a transaction that stays open.
 pub(crate) const HANGING: &str = "find it with `kafka-transactions.sh find-hanging`, and abort it with \
                                   `kafka-transactions.sh abort`";
 
-/// What to do about records that cannot be read.
-const DAMAGED: &str = "nothing is skipped: if it comes again, look at the log with \
-                       `kafka-dump-log.sh --deep-iteration`";
-
 /// Whether a reader that goes on would skip something: librdkafka steps over a batch that is damaged.
 pub(crate) fn is_damaged(error: &KafkaError) -> bool {
     matches!(code(error), Some(Code::BadMessage | Code::BadCompression))
+}
+
+/// Whether a reader that has met this may go on where it is.
+pub(crate) fn may_read_on(error: &KafkaError) -> bool {
+    kind(error).action() == Action::Retry && !is_damaged(error)
 }
 
 /// The kind of an error.
@@ -159,7 +160,9 @@ const fn hint(code: Code) -> Option<&'static str> {
         Code::OffsetMetadataTooLarge => {
             "raise the broker's `offset.metadata.max.bytes` to its default, 4096"
         }
-        Code::BadMessage | Code::BadCompression => DAMAGED,
+        Code::BadMessage | Code::BadCompression => {
+            "nothing is skipped: if it comes again, look at the log with `kafka-dump-log.sh --deep-iteration`"
+        }
         Code::InvalidReplicationFactor => {
             "the cluster has fewer brokers than `kafka.topics.replication_factor`"
         }
@@ -170,7 +173,6 @@ const fn hint(code: Code) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tailwater_core::Action;
 
     #[test]
     fn each_code_leads_to_what_helps() {
@@ -190,6 +192,14 @@ mod tests {
             assert_eq!(kind(&KafkaError::AdminOp(code)), of_code(code));
             assert_eq!(kind(&KafkaError::MessageConsumption(code)), of_code(code));
         }
+    }
+
+    #[test]
+    fn a_reader_goes_on_past_no_damaged_batch() {
+        let met = |code| may_read_on(&KafkaError::MessageConsumption(code));
+        assert!(met(Code::BrokerTransportFailure));
+        assert!(!met(Code::BadMessage) && !met(Code::BadCompression));
+        assert!(!met(Code::TopicAuthorizationFailed));
     }
 
     #[test]

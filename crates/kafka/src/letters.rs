@@ -12,7 +12,7 @@ use tailwater_core::dead_letter::{DeadLetter, Place, read_mark};
 use tailwater_core::message::Joiner;
 use tailwater_core::position::{LaneId, Millis, Seq};
 use tailwater_core::record::{Incoming, Record};
-use tailwater_core::{Action, Error, ErrorKind, Result};
+use tailwater_core::{Error, ErrorKind, Result};
 use tailwater_pipeline::retry::{self, Backoff};
 use tracing::warn;
 
@@ -247,10 +247,7 @@ fn scan(
                 joiner.give_up(&mut joined);
                 open.remove(&partition);
             }
-            Some(Err(error))
-                if classify::kind(&error).action() == Action::Retry
-                    && !classify::is_damaged(&error) =>
-            {
+            Some(Err(error)) if classify::may_read_on(&error) => {
                 warn!(%error, "reading");
                 continue;
             }

@@ -20,6 +20,7 @@ async fn a_mongod_that_was_stopped_is_read_on_from_where_it_was() {
     let Some(mut stage) = Stage::start().await else { return };
     let load = stage.load();
     stage.rig.mongod.pause().unwrap();
+    // No wait for a condition: so long nobody answers.
     tokio::time::sleep(Duration::from_secs(2)).await;
     stage.rig.mongod.go_on().unwrap();
     for _ in 0..2 {

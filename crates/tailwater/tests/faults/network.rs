@@ -88,6 +88,7 @@ async fn a_slow_silent_or_broken_network_only_delays() {
         Weather::Silent,
     ] {
         stage.clickhouse.turn(weather);
+        // No wait for a condition: so long it lasts.
         tokio::time::sleep(Duration::from_secs(1)).await;
         stage.mongodb.turn(weather);
         tokio::time::sleep(Duration::from_secs(1)).await;

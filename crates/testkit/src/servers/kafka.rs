@@ -310,11 +310,8 @@ async fn formatted(java: &Java) -> anyhow::Result<&'static [File]> {
     static FILES: OnceCell<Vec<File>> = OnceCell::const_new();
     let format = async || {
         let home = tempfile::Builder::new().prefix("tailwater-kafka-format-").tempdir()?;
-        let text = properties::server(
-            home.path(),
-            &Ports::free(&Options::default())?,
-            &Options::default(),
-        );
+        let options = Options::default();
+        let text = properties::server(home.path(), &Ports::free(&options)?, &options);
         let file = home.path().join(properties::FILE);
         std::fs::write(&file, text)?;
         let file = file.display().to_string();

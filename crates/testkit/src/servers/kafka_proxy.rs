@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -209,7 +209,7 @@ fn length(rest: &mut &[u8]) -> anyhow::Result<usize> {
     }
 }
 
-async fn frame(from: &mut tokio::net::tcp::OwnedReadHalf) -> anyhow::Result<Vec<u8>> {
+async fn frame(from: &mut OwnedReadHalf) -> anyhow::Result<Vec<u8>> {
     let mut frame = vec![0; usize::try_from(from.read_i32().await?)?];
     from.read_exact(&mut frame).await?;
     Ok(frame)
