@@ -328,6 +328,8 @@ impl ClientContext for Context {
             Some(RDKafkaErrorCode::PartitionEOF | RDKafkaErrorCode::UnknownTopicOrPartition) => {
                 debug!(reason, "kafka: {error}");
             }
+            // Why, and of which, each of them has said: this must not be told in its place.
+            Some(RDKafkaErrorCode::AllBrokersDown) => debug!(reason, "kafka: {error}"),
             code if is_away(code) && !self.said.is_news() => debug!(reason, "kafka: {error}"),
             _ => warn!(reason, "kafka: {error}"),
         }
